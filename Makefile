@@ -1,0 +1,47 @@
+# Two commands matter: `make run` and `make test`. Each sets up what it needs, from lock files with hashes.
+PYTHON ?= python3
+VENV   := .venv
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+CONFIG ?= config/demo.yaml
+
+.PHONY: run test test-long lint bench lock clean
+
+run: $(VENV)/.installed-run
+	@exec $(VENV)/bin/threads-gateway serve --config $(CONFIG)
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n 2 -m "not long"
+
+test-long: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n 2 --timeout 600
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy --strict gateway
+
+bench: $(VENV)/.installed-test
+	$(VENV)/bin/python tests/bench/forward.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-run: $(VENV)/bin/python deploy/requirements.lock pyproject.toml
+	$(PIP) install --no-compile --require-hashes -r deploy/requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-run tests/requirements.lock
+	$(PIP) install --no-compile --require-hashes -r tests/requirements.lock
+	@touch $@
+
+# New versions within pyproject.toml's bounds; the test lock holds the run lock's versions.
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade
+lock: $(VENV)/bin/python
+	$(PIP) install uv
+	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra demo -o deploy/requirements.lock pyproject.toml -
+	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --all-extras -c deploy/requirements.lock -o tests/requirements.lock pyproject.toml -
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,164 @@
+"""The composition root: builds everything once from a configuration, starts it, and closes it in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from gateway.attempts import Attempts
+from gateway.config import Config
+from gateway.demo import DemoServer
+from gateway.flow import Gateway
+from gateway.health import Health
+from gateway.ids import IdSigner
+from gateway.model import Directory
+from gateway.server import Server
+from gateway.store.connection import Store
+from gateway.store.embedded import EmbeddedValkey
+from gateway.store.homes import Homes
+from gateway.store.owner_index import OwnerIndex
+from gateway.strategies.round_robin import RoundRobin
+from gateway.telemetry import log
+from gateway.upstream import Upstream
+
+_INTERRUPT_S = 1.0
+
+
+class CannotStart(Exception):
+    """The gateway cannot start; the message is one line that says what to mend."""
+
+
+class App:
+    """A whole gateway in this process. `start`, then `stop`; both once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._closing = AsyncExitStack()
+        self._health: Health | None = None
+        self._server: Server | None = None
+        self._listening: asyncio.Server | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen and be ready. Raises CannotStart; what had begun is closed by then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+
+    async def _start(self) -> None:
+        config = self._config
+        bound = self._bind()
+        directory = Directory(config)
+        store, signing_keys = await self._open_store()
+        homes, index = Homes(store, directory), OwnerIndex(store)
+        store.on_return += [homes.settle, index.flush]
+        self._closing.callback(index.close)
+        await store.connect()
+        await self._start_demo()
+        upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
+        for upstream in upstreams.values():
+            self._closing.push_async_callback(upstream.close)
+        self._health = Health(lambda: store.is_ready)
+        gateway = Gateway(
+            config,
+            directory=directory,
+            signer=IdSigner(signing_keys),
+            home_of=homes,
+            index=index,
+            attempts=Attempts(upstreams, strategy=RoundRobin(), limits=config.limits),
+            health=self._health,
+        )
+        self._closing.push_async_callback(gateway.drain)
+        await self._listen(gateway, bound)
+
+    def _bind(self) -> socket.socket:
+        """Take the port before anything else is started: that it is in use is the commonest fault."""
+        listener = self._config.listener
+        try:
+            return socket.create_server((listener.host, listener.port), family=_family(listener.host), backlog=1024)
+        except (OSError, OverflowError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise CannotStart(f"cannot listen on {listener.host}:{listener.port}: {reason}") from exc
+
+    async def _open_store(self) -> tuple[Store, list[bytes]]:
+        settings = self._config.store
+        keys = [secret.reveal().encode() for secret in self._config.signing_keys]
+        if settings.url is not None:
+            url = settings.url.reveal()
+        else:
+            valkey = EmbeddedValkey(settings.data_dir)
+            self._closing.push_async_callback(valkey.close)
+            await valkey.start()
+            valkey.watch()
+            url = valkey.url
+            keys = keys or [(await valkey.signing_key()).encode()]
+        store = Store(url, prefix=settings.prefix, timeout_s=settings.timeout_s)
+        self._closing.push_async_callback(store.close)
+        return store, keys
+
+    async def _start_demo(self) -> None:
+        demo = self._config.demo
+        if demo is None:
+            return
+        accounts = self._config.providers[demo.provider].accounts
+        keys = {key.secret.reveal(): name for name, account in accounts.items() for key in account.keys.values()}
+        server = DemoServer(keys=keys)
+        try:
+            await server.start("127.0.0.1", demo.port)
+        except OSError as exc:
+            raise CannotStart(f"the demo provider cannot listen on 127.0.0.1:{demo.port}: {exc.strerror}") from exc
+        self._closing.push_async_callback(server.stop)
+        log.info("demo.started", url=server.url)
+
+    async def _listen(self, gateway: Gateway, bound: socket.socket) -> None:
+        listener = self._config.listener
+        self._server = Server(gateway, listener, self._config.limits)
+        context = listener.tls.context() if listener.tls else None
+        self._listening = await asyncio.get_running_loop().create_server(self._server, sock=bound, ssl=context)
+        host, port = bound.getsockname()[:2]
+        self.url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("gateway.started", url=self.url)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Accept nothing more, let running requests end for `grace_s` (default `listener.shutdown_s`), cancel what
+        is left, close everything."""
+        grace_s = self._config.listener.shutdown_s if grace_s is None else grace_s
+        log.info("gateway.stopping", grace_s=grace_s)
+        if self._health is not None:
+            self._health.is_draining = True
+        if self._listening is not None:
+            self._listening.close()
+        if self._server is not None:
+            await asyncio.sleep(0)  # requests accepted just now get their handlers first
+            self._server.pre_shutdown()
+            await self._server.shutdown(grace_s)
+        await self._closing.aclose()
+        log.info("gateway.stopped")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def run_until_signalled(config: Config, on_started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM (running requests get `listener.shutdown_s`) or SIGINT (they get one second)."""
+    app = App(config)
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, received.put_nowait, number)
+    await app.start()
+    on_started(app.url)
+    first = await received.get()
+    stopping = asyncio.create_task(app.stop(_INTERRUPT_S if first is signal.SIGINT else None))
+    hurry = asyncio.create_task(received.get())
+    await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():  # a second signal: whoever sends it will not wait
+        stopping.cancel()
+        await asyncio.wait((stopping,))
+    hurry.cancel()

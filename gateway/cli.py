@@ -1,0 +1,114 @@
+"""`threads-gateway`: serve, check a configuration, print its schema.
+
+Exit codes: 0 all went well; 1 the gateway cannot start; 2 the configuration or the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from gateway import __version__
+from gateway.config import Config, ConfigError, load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Faults are told on standard error, one line each."""
+    given = _parser().parse_args(arguments)
+    try:
+        match given.command:
+            case "serve":
+                return _serve(load(given.config))
+            case "check":
+                return _check(given.config)
+            case _:
+                return _print_schema()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="threads-gateway", description="One Threads API in front of many AI providers."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, purpose in (
+        ("serve", "run the gateway until SIGTERM or Ctrl-C"),
+        ("check", "check a configuration, secrets included, and say every fault"),
+    ):
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML configuration")
+    commands.add_parser("config-schema", help="print the JSON schema of the configuration, for editors")
+    return parser
+
+
+def _serve(config: Config) -> int:
+    # What only a running gateway needs is imported here, so that the other commands answer at once.
+    from gateway import telemetry
+    from gateway.app import CannotStart, run_until_signalled
+    from gateway.errors import GatewayError
+
+    telemetry.configure()
+
+    def greet(url: str) -> None:
+        print(_greeting(config, url), flush=True)
+
+    try:
+        asyncio.run(run_until_signalled(config, greet))
+    except (CannotStart, GatewayError) as error:
+        print(f"threads-gateway: {getattr(error, 'message', error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check(path: Path) -> int:
+    config = load(path)
+    accounts = sum(len(provider.accounts) for provider in config.providers.values())
+    print(f"{path}: good. {len(config.providers)} providers, {accounts} accounts, {len(config.tenants)} tenants.")
+    return 0
+
+
+def _print_schema() -> int:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    sys.stdout.buffer.write(orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n")
+    return 0
+
+
+def _greeting(config: Config, url: str) -> str:
+    if config.demo is None or config.demo.tenant_key is None:
+        return f"threads-gateway {__version__} listens on {url}"
+    return _DEMO_GREETING.format(version=__version__, url=url, key=config.demo.tenant_key)
+
+
+_DEMO_GREETING = """\
+threads-gateway {version} listens on {url}, with a demo provider behind it. Ctrl-C ends it.
+
+Paste this into another terminal, in this folder:
+
+  curl -s {url}/v1/threads -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{{"messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+or talk to it as you would to OpenAI:
+
+  .venv/bin/python - <<'END'
+  from openai import OpenAI
+
+  client = OpenAI(base_url="{url}/v1", api_key="{key}")
+  assistant = client.beta.assistants.create(model="demo-1", name="Greeter")
+  thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello, gateway!"}}])
+  with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
+      for text in stream.text_deltas:
+          print(text, end="", flush=True)
+  print()
+  END
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

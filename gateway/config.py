@@ -1,0 +1,489 @@
+"""The configuration: one YAML file, read once, checked as a whole, frozen.
+
+Every setting is described at its field; `config/gateway.yaml` shows them all. Sizes end in `_bytes`, durations in `_s`
+(seconds). Secrets come from the environment (`${NAME}`) or a file (`file:/path`, relative to the configuration's own
+folder) and never stand in the file itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    HttpUrl,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from gateway import vendors
+from gateway.ids import route_of
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `faults` has one line for each thing to mend, without any secret."""
+
+    def __init__(self, file: str, faults: list[str]) -> None:
+        super().__init__("\n".join(f"{file}: {fault}" for fault in faults))
+        self.faults = faults
+
+
+class Secret:
+    """A secret value. Only `reveal` shows it; repr, str and errors show where it came from."""
+
+    __slots__ = ("_value", "origin")
+
+    def __init__(self, value: str, origin: str) -> None:
+        self._value = value
+        self.origin = origin
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"<secret from {self.origin}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(_read_secret)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": r"^(\$\{[A-Za-z_][A-Za-z0-9_]*\}|file:.+)$"}
+
+
+def _read_secret(value: Any, info: ValidationInfo) -> Secret:
+    """Resolve a reference. Never repeats `value` in an error unless it is a reference: it may be the secret itself."""
+    source: Source = info.context or Source()
+    if isinstance(value, str) and (match := _ENV.fullmatch(value)):
+        found = source.environ.get(match[1], "")
+        if not found:
+            raise PydanticCustomError("secret", f"the environment has no {match[1]}")
+        return Secret(found, value)
+    if isinstance(value, str) and value.startswith("file:"):
+        path = source.folder / value.removeprefix("file:")
+        try:
+            found = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not text"
+            raise PydanticCustomError("secret", f"{value} cannot be read: {reason}") from exc
+        if not found:
+            raise PydanticCustomError("secret", f"{value} is empty")
+        return Secret(found, value)
+    raise PydanticCustomError("secret", "a secret is written as ${ENV_NAME} or file:/path, never as itself")
+
+
+class Source:
+    """Where references of a configuration are resolved: the environment and the folder of the file."""
+
+    def __init__(self, folder: Path = Path(), environ: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.environ = os.environ if environ is None else environ
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PydanticCustomError("name", "a name has letters, digits, '.', '_' and '-', at most 64")
+    return name
+
+
+def _digest_of(value: Any, info: ValidationInfo) -> str:
+    """A tenant's key is kept as its SHA-256; a reference is read, digested and forgotten."""
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value
+    if isinstance(value, str) and value.startswith("sha256:"):
+        raise PydanticCustomError("digest", "sha256: is followed by 64 lower-case hex digits")
+    return digest_of_key(_read_secret(value, info).reveal())
+
+
+def digest_of_key(key: str) -> str:
+    """How a tenant's key is written in the configuration without being shown."""
+    return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _existing_file(value: Any, info: ValidationInfo) -> Path:
+    source: Source = info.context or Source()
+    path = source.folder / str(value)
+    if not path.is_file():
+        raise PydanticCustomError("file", "no such file")
+    return path
+
+
+def _known_vendor(name: str) -> str:
+    if name not in vendors.VENDORS:
+        known = ", ".join(sorted(vendors.VENDORS))
+        raise PydanticCustomError("vendor", f"unknown vendor; known: {known}")
+    return name
+
+
+def _url_or_secret(value: Any, info: ValidationInfo) -> Secret:
+    """A URL may stand in the file as long as it holds no password."""
+    if isinstance(value, str) and "://" in value:
+        if "@" in value:
+            raise PydanticCustomError("secret", "a URL with a password is written as ${ENV_NAME} or file:/path")
+        return Secret(value, "the configuration")
+    return _read_secret(value, info)
+
+
+def _no_credentials(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password or url.query or url.fragment:
+        raise PydanticCustomError("secret", "a base URL has no credentials, no query and no fragment")
+    return url
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+VendorName = Annotated[str, AfterValidator(_known_vendor)]
+BaseUrl = Annotated[HttpUrl, AfterValidator(_no_credentials)]
+SecretUrl = Annotated[Secret, PlainValidator(_url_or_secret, json_schema_input_type=str)]
+KeyDigest = Annotated[
+    str, BeforeValidator(_digest_of, json_schema_input_type=str), Field(json_schema_extra={"type": "string"})
+]
+ExistingFile = Annotated[Path, BeforeValidator(_existing_file, json_schema_input_type=str)]
+Bytes = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    """Frozen, and a setting nobody knows is a fault: a misspelt limit must not be a missing limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=False)
+
+
+class TLS(_Section):
+    """Serve HTTPS. Without this section the listener speaks plain HTTP."""
+
+    certificate: ExistingFile
+    """PEM file with the certificate and its chain."""
+    private_key: ExistingFile
+    """PEM file with the private key."""
+
+    def context(self) -> ssl.SSLContext:
+        """Raises ssl.SSLError or OSError when the files do not fit together."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate, self.private_key)
+        return context
+
+
+class Listener(_Section):
+    """Where callers reach the gateway."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every interface."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """TCP port; 0 takes a free one."""
+    tls: TLS | None = None
+    """HTTPS with this certificate; leave out for plain HTTP."""
+    keepalive_s: Seconds = 75
+    """How long an idle connection of a caller stays open."""
+    write_timeout_s: Seconds = 120
+    """How long a caller may take to accept the next piece of an answer before the connection is cut."""
+    stream_comment_s: Seconds = 15
+    """After how much silence of a stream a comment goes to the caller, so that nothing between takes it for dead."""
+    shutdown_s: Seconds = 30
+    """After SIGTERM: how long running requests and streams may take to end. Ctrl-C waits one second."""
+
+
+class Limits(_Section):
+    """Bounds of one request, and of all of them for the spool."""
+
+    header_bytes: Bytes = 32 * 1024
+    """All header lines of a request together; beyond it 431."""
+    path_bytes: Bytes = 8 * 1024
+    """Path and query of a request; beyond it 414."""
+    json_bytes: Bytes = 16 * 1024 * 1024
+    """A JSON body; beyond it 413. It is held in memory."""
+    json_depth: Annotated[int, Field(gt=0, le=900)] = 100
+    """How deep arrays and objects of a JSON body may nest; beyond it 400."""
+    upload_bytes: Bytes = 512 * 1024 * 1024
+    """A file upload; beyond it 413. It is never held whole in memory."""
+    buffer_bytes: Bytes = 1024 * 1024
+    """An upload above this goes to an unlinked temporary file, so that it can be sent again where that is safe."""
+    spool_bytes: Bytes = 4 * 1024 * 1024 * 1024
+    """All temporary files of uploads together; beyond it 503."""
+    receive_s: Seconds = 60
+    """How long a caller may pause while sending a body; beyond it 408."""
+    answer_bytes: Bytes = 64 * 1024 * 1024
+    """A provider's JSON answer, or one stream event; beyond it 502. It is held in memory."""
+
+
+class Store(_Section):
+    """The Redis or Valkey that holds what replicas share. Without `url` the gateway runs a Valkey of its own."""
+
+    url: SecretUrl | None = None
+    """`redis://…`, `rediss://…` or `unix://…`; by reference when it holds a password. Redis 6.2, Valkey 7.2 or
+    newer. Leave out for the embedded Valkey."""
+    data_dir: Path = Path("var/valkey")
+    """Embedded Valkey: folder of its append-only file and, if none is configured, of the signing key. Relative to
+    the working directory. Back it up."""
+    prefix: Name = "tg"
+    """First word of every key in the store, so that one server can hold several gateways."""
+    timeout_s: Seconds = 1
+    """How long one command may take before the store counts as away."""
+
+
+class Key(_Section):
+    """One secret of an account. Keys of one account are interchangeable."""
+
+    secret: Secret
+    """What the provider calls an API key, by reference."""
+
+
+class Account(_Section):
+    """One organisation or project at a provider. Threads live in an account and nowhere else."""
+
+    id: Name | None = None
+    """What ids issued for this account are bound to; never changes. Default: the account's name. Set it to the old
+    name when you rename an account."""
+    keys: Annotated[Mapping[Name, Key], Field(min_length=1)]
+    """The account's keys by name: `main: ${OPENAI_KEY}`, or `main: {secret: ${OPENAI_KEY}}`."""
+    organization: str | None = None
+    """Sent as the vendor's organisation header, where it has one."""
+    project: str | None = None
+    """Sent as the vendor's project header, where it has one."""
+    owned_by: Name | None = None
+    """The tenant who alone uses this account: its lists are then the provider's own, and rate-limit headers cross."""
+    raw_ids: bool = False
+    """Let the owning tenant go on with ids it had before the gateway. Needs `owned_by`."""
+
+
+class Timeouts(_Section):
+    """How long a provider may take, for each attempt."""
+
+    connect_s: Seconds = 5
+    """Until the connection, TLS included, stands."""
+    first_byte_s: Seconds = 120
+    """From the last byte sent to the answer's headers."""
+    idle_s: Seconds = 300
+    """Between two pieces of an answer or two events of a stream."""
+    total_s: Seconds = 1800
+    """For all attempts of one request together, streams included."""
+
+
+class Provider(_Section):
+    """A configured endpoint of a vendor."""
+
+    id: Name | None = None
+    """What ids issued for this provider are bound to; never changes. Default: the provider's name."""
+    vendor: VendorName
+    """How the endpoint speaks: one of the vendors listed in the README."""
+    base_url: BaseUrl | None = None
+    """Where the API begins, for example `https://api.openai.com/v1`. Default: the vendor's own address."""
+    accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]
+    """Accounts at this provider, by name."""
+    proxy: SecretUrl | None = None
+    """Outgoing HTTP proxy for this provider, `http://host:port`; by reference when it holds a password."""
+    ca_file: ExistingFile | None = None
+    """PEM file of the authorities to trust in place of the system's."""
+    client_cert: ExistingFile | None = None
+    """PEM file with a client certificate and its private key, for providers that ask for one."""
+    timeouts: Timeouts = Timeouts()
+    """How long this provider may take."""
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Attempts for one request, the first one included; a request that must not run twice has fewer."""
+
+
+class TenantConfig(_Section):
+    """Somebody who calls the gateway. Tenants never see each other's objects."""
+
+    id: Name | None = None
+    """What ids issued for this tenant are bound to; never changes. Default: the tenant's name."""
+    keys: Annotated[list[KeyDigest], Field(min_length=1)]
+    """Keys the tenant presents: `sha256:<hex digest>`, or a reference to the key itself."""
+    providers: list[Name] | None = None
+    """Providers the tenant may use. Default: all."""
+    default_provider: Name | None = None
+    """Where a request goes that names no provider and carries no id. Default: the only provider, if there is one."""
+    home_accounts: Mapping[Name, Name] = Field(default_factory=dict)
+    """Provider → account in which this tenant creates things. Default: chosen once by hashing, then remembered."""
+
+
+class Demo(_Section):
+    """Run the bundled demo provider, so that the gateway can be tried without any account."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8090
+    """Port of the demo provider on 127.0.0.1."""
+    provider: Name = "demo"
+    """The provider it stands in for; it accepts that provider's keys."""
+    tenant_key: str | None = None
+    """A tenant's key to show in the greeting. It is public, which is why it may stand here."""
+
+
+class Config(_Section):
+    """Everything the gateway knows before it starts."""
+
+    providers: Annotated[Mapping[Name, Provider], Field(min_length=1)]
+    """Providers by name; the name also stands in `/providers/{name}/v1`."""
+    tenants: Annotated[Mapping[Name, TenantConfig], Field(min_length=1)]
+    """Tenants by name."""
+    signing_keys: list[Secret] = Field(default_factory=list)
+    """Keys that sign ids, at least 16 characters each. All verify, the first signs. Default with the embedded
+    Valkey: one is made in its folder. Whoever loses them loses every id ever issued."""
+    listener: Listener = Listener()
+    limits: Limits = Limits()
+    store: Store = Store()
+    demo: Demo | None = None
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check the whole file. Raises ConfigError with every fault found."""
+    try:
+        document = YAML(typ="safe", pure=True).load(path.read_text())
+    except OSError as exc:
+        raise ConfigError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(str(path), ["is not UTF-8 text"]) from exc
+    except YAMLError as exc:
+        raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
+    try:
+        config = Config.model_validate(_expand_keys(document), context=Source(path.parent, environ))
+    except ValidationError as exc:
+        raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
+    if faults := list(_contradictions(config)):
+        raise ConfigError(str(path), faults)
+    return config
+
+
+def _expand_keys(document: Any) -> Any:
+    """`main: ${NAME}` is short for `main: {secret: ${NAME}}`."""
+    if not isinstance(document, dict) or not isinstance(document.get("providers"), dict):
+        return document
+    for provider in document["providers"].values():
+        accounts = provider.get("accounts") if isinstance(provider, dict) else None
+        for account in accounts.values() if isinstance(accounts, dict) else ():
+            keys = account.get("keys") if isinstance(account, dict) else None
+            for name, key in keys.items() if isinstance(keys, dict) else ():
+                if isinstance(keys, dict) and isinstance(key, str):
+                    keys[name] = {"secret": key}
+    return document
+
+
+def _yaml_fault(exc: YAMLError) -> str:
+    """One line, without the source text that the parser quotes: it may hold a secret."""
+    if isinstance(exc, MarkedYAMLError) and exc.problem_mark:
+        mark = exc.problem_mark
+        problem = re.sub(r'found duplicate key "([^"]*)".*', r"'\1' is given twice", exc.problem or "", flags=re.S)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem or 'not valid YAML'}"
+    return "not valid YAML"
+
+
+def _fault(error: Any) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    where = where.lstrip(".").replace(".[key]", "") or "the file"
+    given = error["input"]
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such setting"
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    shown = ""
+    if error["type"] not in ("secret", "digest") and isinstance(given, (str, int, float)) and "@" not in str(given):
+        shown = f" (given: {given!r})"
+    return f"{where}: {error['msg']}{shown}"
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What no single field can see: names that lead nowhere, keys that stand twice, routes that collide."""
+    for name, provider in config.providers.items():
+        yield from _provider_faults(name, provider, config.tenants)
+    for name, tenant in config.tenants.items():
+        yield from _tenant_faults(name, tenant, config.providers)
+    yield from _twins(config)
+    for place, key in enumerate(config.signing_keys):
+        if len(key.reveal().encode()) < 16:
+            yield f"signing_keys[{place}]: has fewer than 16 characters"
+    if config.store.url is not None and not config.signing_keys:
+        yield "signing_keys: is missing; with a store of your own the gateway does not make one up"
+    if config.store.url is not None and not re.match(r"(rediss?|unix)://", config.store.url.reveal()):
+        yield "store.url: begins with redis://, rediss:// or unix://"
+    if config.demo and config.demo.provider not in config.providers:
+        yield f"demo.provider: no provider is named {config.demo.provider}"
+    if config.listener.tls:
+        try:
+            config.listener.tls.context()
+        except (OSError, ssl.SSLError) as exc:
+            yield f"listener.tls: certificate and private key cannot be used: {exc.strerror or exc}"
+
+
+def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, TenantConfig]) -> Iterator[str]:
+    if provider.base_url is None and vendors.VENDORS[provider.vendor].base_url is None:
+        yield f"providers.{name}.base_url: is missing; vendor {provider.vendor} has no address of its own"
+    if provider.proxy is not None and not re.match(r"https?://", provider.proxy.reveal()):
+        yield f"providers.{name}.proxy: begins with http:// or https://"
+    for account_name, account in provider.accounts.items():
+        where = f"providers.{name}.accounts.{account_name}"
+        if account.owned_by is not None and account.owned_by not in tenants:
+            yield f"{where}.owned_by: no tenant is named {account.owned_by}"
+        if account.raw_ids and account.owned_by is None:
+            yield f"{where}.raw_ids: needs owned_by: ids without a signature tell no tenants apart"
+
+
+def _tenant_faults(name: str, tenant: TenantConfig, providers: Mapping[str, Provider]) -> Iterator[str]:
+    where = f"tenants.{name}"
+    allowed = tenant.providers if tenant.providers is not None else list(providers)
+    for provider in tenant.providers or []:
+        if provider not in providers:
+            yield f"{where}.providers: no provider is named {provider}"
+    if tenant.default_provider is not None and tenant.default_provider not in allowed:
+        yield f"{where}.default_provider: {tenant.default_provider} is none of the tenant's providers"
+    for provider, account in tenant.home_accounts.items():
+        if provider not in providers:
+            yield f"{where}.home_accounts: no provider is named {provider}"
+        elif account not in providers[provider].accounts:
+            yield f"{where}.home_accounts.{provider}: no account of {provider} is named {account}"
+        elif providers[provider].accounts[account].owned_by not in (None, name):
+            yield f"{where}.home_accounts.{provider}: {account} is owned by another tenant"
+    for provider in allowed:
+        if provider in providers and not any(a.owned_by in (None, name) for a in providers[provider].accounts.values()):
+            yield f"{where}.providers: {provider} has no account that is not owned by another tenant"
+
+
+def _twins(config: Config) -> Iterator[str]:
+    routes: dict[str, str] = {}
+    secrets: dict[Secret, str] = {}
+    for name, provider in config.providers.items():
+        for account_name, account in provider.accounts.items():
+            where = f"providers.{name}.accounts.{account_name}"
+            route = route_of(provider.id or name, account.id or account_name)
+            if route in routes:
+                yield f"{where}: its ids would look like those of {routes[route]}; give one of them another `id`"
+            routes[route] = where
+            for key_name, key in account.keys.items():
+                if key.secret in secrets:
+                    yield f"{where}.keys.{key_name}: the same secret as {secrets[key.secret]}"
+                secrets[key.secret] = f"{where}.keys.{key_name}"
+    owners: dict[str, str] = {}
+    for name, tenant in config.tenants.items():
+        for digest in tenant.keys:
+            if digest in owners:
+                yield f"tenants.{name}.keys: a key that tenant {owners[digest]} has too"
+            owners[digest] = name
+    ids: dict[str, str] = {}
+    for name, tenant in config.tenants.items():
+        if (same := tenant.id or name) in ids:
+            yield f"tenants.{name}.id: the same as that of tenant {ids[same]}"
+        ids[same] = name

@@ -1,0 +1,17 @@
+"""A small, stateful Threads server that runs without keys, accounts or money.
+
+`make run` starts it as the demo provider, speaking AIML API's dialect; the tests put the same server behind
+other dialects and make it fail as vendors fail (`tests/simulators`).
+
+`world` holds the state and knows neither sockets nor time: clock and ids are handed in. `routes` is the
+table of operations, `dialect` the data in which vendors differ, `server` the only file that does I/O.
+`model` is the pretend model; its docstring lists the words that steer it.
+"""
+
+from gateway.demo.dialect import AIMLAPI, Dialect
+from gateway.demo.ground import Ids
+from gateway.demo.refusal import Refused
+from gateway.demo.server import DemoServer
+from gateway.demo.world import World
+
+__all__ = ["AIMLAPI", "DemoServer", "Dialect", "Ids", "Refused", "World"]

@@ -1,0 +1,65 @@
+"""The pretend model. It repeats what the user said; words in the last user message make it do more.
+
+    call NAME              call that function; several calls are made in parallel
+    call NAME {"a": 1}     … with these arguments
+    again NAME             call it in a second round, when the first round's outputs are in
+    plot                   with code_interpreter: run code, answer with an image and a file
+    search                 with file_search: search the stores, answer with a citation
+    fail, truncate, expire end the run so, half way through the message
+
+Words count only as whole words in lower case, and only when the run has the tool.
+"""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+ENDINGS = {"fail": "failed", "truncate": "incomplete", "expire": "expired"}
+VERBS = ("call", "again")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do next: calls if there are any, otherwise a message that ends the run."""
+
+    calls: tuple[tuple[str, str], ...] = ()
+    """Names and arguments, the latter as the text they are in JSON."""
+    text: str = ""
+    plots: bool = False
+    searches: bool = False
+    ending: str = "completed"
+    """The status in which the message leaves the run."""
+
+
+def decide(prompt: str, *, tools: Collection[str], functions: Collection[str], rounds: Sequence[Sequence[str]]) -> Plan:
+    """`rounds` are the outputs of the rounds of calls so far."""
+    if len(rounds) < len(VERBS) and (calls := read_calls(prompt, VERBS[len(rounds)], functions)):
+        return Plan(calls=calls)
+    outputs = [output for each in rounds for output in each]
+    words = set(re.findall(r"\w+", prompt))
+    return Plan(
+        text=f"The tools answered: {'; '.join(outputs)}" if rounds else f"You said: {prompt}",
+        plots="plot" in words and "code_interpreter" in tools,
+        searches="search" in words and "file_search" in tools,
+        ending=next((status for word, status in ENDINGS.items() if word in words), "completed"),
+    )
+
+
+def read_calls(prompt: str, verb: str, functions: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Arguments that are not valid JSON are taken for text, and the call gets none."""
+    found = []
+    for match in re.finditer(rf"\b{verb} ([\w-]+)\s*", prompt):
+        if match[1] in functions:
+            found.append((match[1], read_arguments(prompt[match.end() :])))
+    return tuple(found)
+
+
+def read_arguments(text: str) -> str:
+    if not text.startswith("{"):
+        return "{}"
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return "{}"
+    return text[:end]

@@ -1,0 +1,95 @@
+"""What can go wrong, and the one way in which it is told to callers.
+
+    GatewayError     facts: status, code, source, param, may a client repeat it
+    ├─ (as is)       raised by a phase, told to the caller as OpenAI's envelope
+    └─ AttemptFailed an attempt ended without a usable answer; `gateway.flow` decides what follows
+    BrokenOff        our headers are out already: the connection is cut, because no error can be answered any more
+
+`source` says who has to act: the caller, the provider, or whoever runs the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+Source = Literal["caller", "provider", "gateway"]
+
+NEVER_REPEAT = {"x-should-retry": "false"}
+"""Stops the retries the official SDKs make by themselves on 408, 409, 429 and 5xx, POSTs included."""
+
+KIND_WORDS = {"step": "run step", "vector_store": "vector store", "batch": "file batch"}
+
+
+@dataclass
+class GatewayError(Exception):
+    """A request ends with this answer. `message` never holds a secret or a body; it starts lower case only when
+    it is our own sentence and not one that OpenAI's clients parse."""
+
+    status: int
+    message: str
+    code: str | None = None
+    type: str = "invalid_request_error"
+    param: str | None = None
+    source: Source = "caller"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code or self.type}: {self.message}"
+
+
+@dataclass
+class AttemptFailed(GatewayError):
+    """An attempt at a provider gave no usable answer.
+
+    `arrived` is False only when it is certain that the provider saw nothing of the request (refused, not resolved,
+    no TLS): then any request may be sent again.
+    """
+
+    arrived: bool = True
+
+    def __post_init__(self) -> None:
+        self.source = "provider"
+        self.type = "server_error"
+
+
+class BrokenOff(ConnectionError):
+    """An answer had begun and cannot be ended honestly. aiohttp closes the connection when a handler raises this."""
+
+
+def envelope(error: GatewayError) -> bytes:
+    """The body OpenAI's SDKs expect of an error."""
+    return orjson.dumps(
+        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    )
+
+
+def unknown_id(kind: str, shown: str) -> GatewayError:
+    """The same words for an id that never was, a forged one and another tenant's: nobody learns which."""
+    return GatewayError(404, f"No {KIND_WORDS.get(kind, kind)} found with id '{shown}'.")
+
+
+def bad_request(message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> GatewayError:
+    return GatewayError(status, message, code=code, param=param)
+
+
+def wrong_type(param: str, expected: str, value: Any) -> GatewayError:
+    """OpenAI's own sentence for a value of the wrong JSON type."""
+    got = {bool: "a boolean", dict: "an object", list: "an array", str: "a string", int: "an integer"}
+    seen = got.get(type(value), "a decimal number" if isinstance(value, float) else "null")
+    message = f"Invalid type for '{param}': expected {expected}, but got {seen} instead."
+    return bad_request(message, param=param, code="invalid_type")
+
+
+def store_unavailable(what: str) -> GatewayError:
+    return GatewayError(
+        503,
+        f"{what} needs the gateway's store, which cannot be reached; try again shortly",
+        code="store_unavailable",
+        type="server_error",
+        source="gateway",
+        headers={"retry-after": "1"},
+    )

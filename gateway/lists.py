@@ -1,0 +1,90 @@
+"""List objects for vendors that do not give them: bare arrays, lists without cursors, ignored parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the caller asked of a list, with upstream ids as cursors. `limit` is None when the caller's own value is
+    not one that a list can have: then the vendor is left to say so."""
+
+    limit: int | None
+    asked: int | None
+    """What the vendor was asked for: one more than `limit` where that is how to find out whether there is more."""
+    order: str = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+def read_page(query: Sequence[tuple[str, str]], *, default_limit: int, max_limit: int, ask_one_more: bool) -> Page:
+    """The page that a query asks for."""
+    given = dict(query)
+    limit: int | None = default_limit
+    if (text := given.get("limit")) is not None:
+        limit = int(text) if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= max_limit else None
+    asked = limit
+    if limit is not None and ask_one_more:
+        asked = min(limit + 1, max_limit)
+    return Page(limit, asked, given.get("order") or "desc", given.get("after") or None, given.get("before") or None)
+
+
+def is_truncated_by_ignored_cursor(items: Sequence[Any], page: Page) -> bool:
+    """The vendor ignored the cursor but honoured the limit: what the caller wants may lie beyond what came."""
+    ids = [item.get("id") for item in items if type(item) is dict]
+    return page.asked is not None and len(items) >= page.asked and (page.after in ids or page.before in ids)
+
+
+def complete(answer: Mapping[str, Any], page: Page) -> dict[str, Any]:
+    """A whole list object out of `{"data": […]}` without `has_more`.
+
+    More items than asked for, or a cursor inside the page, mean that the vendor ignores parameters: the window the
+    caller asked for is cut here, or the caller would page for ever.
+    """
+    items = list(answer["data"])
+    limit = page.limit if page.limit is not None else len(items)
+    is_full = page.asked is not None and len(items) >= page.asked
+    if _ignores_parameters(items, page):
+        window = _between_cursors(_in_order(items, page.order), page)
+        is_cut_off = bool(window) and len(items) == page.asked
+        more = len(window) > limit or is_cut_off
+    else:
+        window = items
+        more = len(window) > limit or (is_full and page.asked == limit)
+    items = window[-limit:] if page.before and not page.after and limit else window[:limit]
+    ids = [item.get("id") for item in items if type(item) is dict]
+    return {
+        "object": "list",
+        **answer,
+        "data": items,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": more,
+    }
+
+
+def _ignores_parameters(items: Sequence[Any], page: Page) -> bool:
+    if page.asked is not None and len(items) > page.asked:
+        return True
+    ids = {item.get("id") for item in items if type(item) is dict}
+    return page.after in ids or page.before in ids
+
+
+def _in_order(items: list[Any], order: str) -> list[Any]:
+    """Turn an array round that is plainly sorted the other way; equal times say nothing."""
+    times = [time for item in items if type(item) is dict and type(time := item.get("created_at")) is int]
+    if len(times) < len(items) or not times or times[0] == times[-1]:
+        return items
+    is_ascending = times[0] < times[-1]
+    return items[::-1] if is_ascending == (order == "desc") else items
+
+
+def _between_cursors(items: list[Any], page: Page) -> list[Any]:
+    """The items behind `after` and ahead of `before`."""
+    ids = [item.get("id") if type(item) is dict else None for item in items]
+    start = ids.index(page.after) + 1 if page.after in ids else 0
+    end = ids.index(page.before) if page.before in ids else len(items)
+    return items[start:end]

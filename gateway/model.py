@@ -1,0 +1,152 @@
+"""The frozen values that phases pass to each other, and the directory they are looked up in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.config import Config, Secret, Timeouts
+from gateway.ids import route_of
+from gateway.vendors import VENDORS
+from gateway.vendors.vendor import Vendor
+
+
+@dataclass(frozen=True)
+class Key:
+    """One secret of an account; `name` is what logs show."""
+
+    name: str
+    secret: Secret
+
+
+@dataclass(frozen=True)
+class Account:
+    """One organisation or project at a provider."""
+
+    id: str
+    name: str
+    route: str
+    keys: tuple[Key, ...]
+    organization: str | None = None
+    project: str | None = None
+    owned_by: str | None = None
+    """Id of the tenant who alone uses it."""
+    raw_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A configured endpoint."""
+
+    id: str
+    name: str
+    vendor: Vendor
+    base_url: str
+    """Without a slash at its end."""
+    accounts: Mapping[str, Account]
+    timeouts: Timeouts
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one request goes."""
+
+    provider: Provider
+    account: Account
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Who calls. `homes` names an account for a provider where the configuration does; the rest is remembered."""
+
+    id: str
+    name: str
+    providers: frozenset[str]
+    default_provider: str | None
+    homes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A tenant and the key it presented, of which only a fingerprint is kept."""
+
+    tenant: Tenant
+    key_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Outbound:
+    """A request as the provider will get it, without any secret. Every attempt starts from the same one."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole JSON answer for the caller, ready to be sent."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Directory:
+    """Who may call and what stands behind: built once from the configuration, read by the phases."""
+
+    def __init__(self, config: Config) -> None:
+        tenant_ids = {name: tenant.id or name for name, tenant in config.tenants.items()}
+        self.providers: Mapping[str, Provider] = {
+            name: _provider(name, config, tenant_ids) for name in config.providers
+        }
+        self.targets: Mapping[str, Target] = {
+            account.route: Target(provider, account)
+            for provider in self.providers.values()
+            for account in provider.accounts.values()
+        }
+        self.tenants: Mapping[str, Tenant] = {name: _tenant(name, config) for name in config.tenants}
+        self._callers: Mapping[str, Caller] = {
+            digest: Caller(self.tenants[name], digest.removeprefix("sha256:")[:12])
+            for name, tenant in config.tenants.items()
+            for digest in tenant.keys
+        }
+
+    def caller(self, digest: str) -> Caller | None:
+        """The caller whose key has this digest (`sha256:…`)."""
+        return self._callers.get(digest)
+
+
+def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provider:
+    given = config.providers[name]
+    vendor = VENDORS[given.vendor]
+    provider_id = given.id or name
+    accounts = {
+        account_name: Account(
+            id=account.id or account_name,
+            name=account_name,
+            route=route_of(provider_id, account.id or account_name),
+            keys=tuple(Key(key_name, key.secret) for key_name, key in account.keys.items()),
+            organization=account.organization,
+            project=account.project,
+            owned_by=tenant_ids[account.owned_by] if account.owned_by else None,
+            raw_ids=account.raw_ids,
+        )
+        for account_name, account in given.accounts.items()
+    }
+    base_url = str(given.base_url or vendor.base_url).rstrip("/")
+    return Provider(provider_id, name, vendor, base_url, accounts, given.timeouts, given.max_attempts)
+
+
+def _tenant(name: str, config: Config) -> Tenant:
+    given = config.tenants[name]
+    providers = frozenset(given.providers if given.providers is not None else config.providers)
+    only = next(iter(providers)) if len(providers) == 1 else None
+    return Tenant(given.id or name, name, providers, given.default_provider or only, dict(given.home_accounts))
+
+
+def rendezvous(tenant: str, accounts: Sequence[str]) -> str:
+    """The account that hashing gives a tenant: stable, evenly spread, and few tenants move when an account joins."""
+    return max(accounts, key=lambda account: hashlib.blake2b(f"{tenant}\0{account}".encode()).digest())

@@ -1,0 +1,79 @@
+"""What follows an attempt: all rules about sending again stand here, because they must agree.
+
+The one law: a request that may have arrived and would do its work twice is never sent twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.errors import AttemptFailed
+from gateway.operations import Operation
+from gateway.vendors.vendor import Vendor
+
+
+class Verdict(Enum):
+    FINAL = "the caller gets this outcome"
+    AGAIN = "send again, after a pause"
+    NEXT_KEY = "send again at once with another key of the same account"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The status of a provider's answer that is no success, and the code in its body."""
+
+    status: int
+    code: str | None = None
+
+
+_OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+
+
+def blames_key(refusal: Refusal) -> bool:
+    """Whether the answer is about our key and not about the request: such words never reach a caller."""
+    return refusal.status in (401, 402) or (refusal.status == 429 and refusal.code in _OUT_OF_MONEY)
+
+
+def judge(operation: Operation, outcome: Refusal | AttemptFailed, vendor: Vendor) -> Verdict:
+    """The verdict on one attempt that brought no success.
+
+    | outcome                                    | GET, DELETE | POST     | why
+    | nothing arrived (refused, unresolved)      | again       | again    | the provider saw nothing
+    | cut, timed out, broken answer              | again       | final    | it may have done the work
+    | 401, 402, out of money                     | next key    | next key | it refused to do the work
+    | 429, limits belong to the key              | next key    | next key | it refused to do the work
+    | 429, limits belong to the account          | final       | final    | another key would only add load
+    | 408, 500, 502, 503, 504                    | again       | final    | it may have done the work
+    | anything else                              | final       | final    | it is about the request
+    """
+    if isinstance(outcome, AttemptFailed):
+        return Verdict.AGAIN if operation.is_safe or not outcome.arrived else Verdict.FINAL
+    if blames_key(outcome):
+        return Verdict.NEXT_KEY
+    if outcome.status == 429:
+        return Verdict.NEXT_KEY if vendor.rate_limits_belong_to == "key" else Verdict.FINAL
+    if outcome.status in (408, 500, 502, 503, 504):
+        return Verdict.AGAIN if operation.is_safe else Verdict.FINAL
+    return Verdict.FINAL
+
+
+def may_have_run(operation: Operation, outcome: Refusal | AttemptFailed) -> bool:
+    """Whether the caller must be told not to repeat: the work may have been done, and would be done twice."""
+    if operation.is_safe:
+        return False
+    if isinstance(outcome, AttemptFailed):
+        return outcome.arrived
+    return outcome.status in (408, 409) or outcome.status >= 500
+
+
+def pause_s(attempts: int, headers: Mapping[str, str], chance: float) -> float:
+    """How long to wait before the next attempt: 0.1 s doubling with each attempt up to 2 s, the upper half of it by
+    chance (0–1), and never less than the provider's own `retry-after` unless that is more than 2 s."""
+    backoff_s: float = min(2.0, 0.1 * 2 ** (attempts - 1)) * (0.5 + chance / 2)
+    try:
+        asked_s = float(headers.get("retry-after", "0"))
+    except ValueError:
+        asked_s = 0.0  # an HTTP date: longer than what a request waits for
+    return max(backoff_s, asked_s) if asked_s <= 2 else backoff_s

@@ -1,0 +1,189 @@
+"""Answers that pass through while they arrive: streams event by event, files in pieces.
+
+Reading from the provider and writing to the caller are apart: each can fail, and only one of them is the provider's
+fault. Once our headers are out, the one honest end of a broken answer is a broken connection (`BrokenOff`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Limits, Listener
+from gateway.errors import AttemptFailed, BrokenOff
+from gateway.phases.respond import begin, finish
+from gateway.phases.rewrite_events import EventRewriter, error_data, read_object, run_as_events
+from gateway.sse import Event, EventParser, EventTooLarge
+from gateway.telemetry import Record
+from gateway.upstream import Answer
+
+_KEEP_ALIVE = b": keep-alive\n\n"
+_FIELD_NAMES = (b"event:", b"data:", b"id:", b"retry:", b":")
+_STREAM_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+_FILE_HEADERS = ("Content-Type", "Content-Disposition")
+
+
+class _CallerWriter:
+    """The way to the caller, with back-pressure: a write waits until the caller has room, for `timeout_s` at most."""
+
+    def __init__(self, response: web.StreamResponse, timeout_s: float) -> None:
+        self._response = response
+        self._timeout_s = timeout_s
+        self.bytes_out = 0
+
+    async def write(self, data: bytes) -> None:
+        """Raises BrokenOff when the caller left or does not read."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._response.write(data)
+        except TimeoutError as exc:
+            raise BrokenOff("the caller did not read for listener.write_timeout_s") from exc
+        except ConnectionError as exc:
+            raise BrokenOff("the caller left") from exc
+        self.bytes_out += len(data)
+
+
+async def relay_file(
+    request: web.BaseRequest,
+    answer: Answer,
+    crossing: Mapping[str, str],
+    *,
+    listener: Listener,
+    record: Record,
+) -> web.StreamResponse:
+    """Pass a file's bytes on. Raises BrokenOff when the provider cuts or stalls, or the caller leaves."""
+    told = {name: answer.headers[name] for name in _FILE_HEADERS if name in answer.headers}
+    response = web.StreamResponse(headers={**crossing, **told})
+    response.content_length = answer.length_bytes
+    await begin(request, response, record)
+    writer = _CallerWriter(response, listener.write_timeout_s)
+    try:
+        while piece := await _next_piece(answer, record):
+            await writer.write(piece)
+    finally:
+        record.note(bytes_out=writer.bytes_out)
+    await finish(response)
+    return response
+
+
+async def _next_piece(answer: Answer, record: Record) -> bytes:
+    try:
+        return await answer.next_piece()
+    except AttemptFailed as failed:
+        record.note(error_source="provider", error_code=failed.code)
+        raise BrokenOff(failed.message) from failed
+
+
+async def begin_stream(answer: Answer, limit_bytes: int) -> bytes | dict[str, Any]:
+    """What a streamed request got: the first bytes of a stream (often none yet), or the run as one JSON object.
+
+    Vendors mislabel streams and answer plain JSON; both are understood. Raises AttemptFailed for anything else (HTML,
+    text, nothing at all), before a byte has gone to the caller.
+    """
+    if answer.content_type == "text/event-stream":
+        return b""
+    beginning = b""
+    while len(beginning.lstrip()) < len(b"event:") and (piece := await answer.next_piece()):
+        beginning += piece
+    if beginning.lstrip(b"\xef\xbb\xbf\r\n").startswith(_FIELD_NAMES):
+        return beginning
+    run = read_object(beginning + await answer.read(limit_bytes))
+    if run is None or type(run.get("status")) is not str:
+        raise AttemptFailed(
+            502,
+            "answered a streamed request with something that is not a stream",
+            code="provider_broken_answer",
+        )
+    return run
+
+
+async def relay_run(
+    request: web.BaseRequest,
+    run: dict[str, Any],
+    crossing: Mapping[str, str],
+    *,
+    listener: Listener,
+    record: Record,
+) -> web.StreamResponse:
+    """A run that came as one object, in the form of the stream that was asked for."""
+    response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
+    await begin(request, response, record)
+    await _CallerWriter(response, listener.write_timeout_s).write(run_as_events(run))
+    await finish(response)
+    return response
+
+
+async def relay_stream(
+    request: web.BaseRequest,
+    answer: Answer,
+    beginning: bytes,
+    rewriter: EventRewriter,
+    crossing: Mapping[str, str],
+    *,
+    provider: str,
+    listener: Listener,
+    limits: Limits,
+    record: Record,
+) -> web.StreamResponse:
+    """Pass a stream on, one write for each event, until the provider says it is done.
+
+    A cut, a stall, or an event too large ends in an `error` event and BrokenOff, never in a clean end; so does an
+    end without `done` on a connection whose closing says nothing.
+    """
+    response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
+    await begin(request, response, record)
+    writer = _CallerWriter(response, listener.write_timeout_s)
+    try:
+        await _relay_events(answer, beginning, rewriter, writer, listener=listener, limits=limits)
+    except (AttemptFailed, EventTooLarge) as failed:
+        what = failed.message if isinstance(failed, AttemptFailed) else f"sent {failed}"
+        record.note(error_source="provider", error_code="stream_broken")
+        message = f"provider '{provider}' {what}; the run may go on there: look at it before you repeat it"
+        await writer.write(Event("error", error_data(message, "stream_broken")).encode())
+        raise BrokenOff(what) from failed
+    finally:
+        record.note(bytes_out=writer.bytes_out, events=rewriter.events)
+    await finish(response)
+    return response
+
+
+async def _relay_events(
+    answer: Answer,
+    beginning: bytes,
+    rewriter: EventRewriter,
+    writer: _CallerWriter,
+    *,
+    listener: Listener,
+    limits: Limits,
+) -> None:
+    parser = EventParser(limits.answer_bytes)
+    piece = beginning
+    while True:
+        for event in parser.feed(piece):
+            await writer.write(rewriter(event))
+            if rewriter.is_done:
+                return
+        piece = await _next_or_comment(answer, writer, listener.stream_comment_s)
+        if not piece:
+            break
+    if not answer.has_framed_end:
+        raise AttemptFailed(502, "cut the stream off", code="provider_broken_answer")
+    for event in parser.close():
+        await writer.write(rewriter(event))
+
+
+async def _next_or_comment(answer: Answer, writer: _CallerWriter, comment_s: float) -> bytes:
+    """The next bytes of a stream, b"" at its end; comments go out while it is silent. Raises AttemptFailed."""
+    while True:
+        try:
+            async with asyncio.timeout(comment_s):
+                return await answer.next_piece()
+        except TimeoutError:
+            await writer.write(_KEEP_ALIVE)

@@ -1,0 +1,63 @@
+"""A provider's stream events as the caller gets them. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import codec, shapes
+from gateway.public_ids import PublicIds
+from gateway.sse import Event
+from gateway.vendors.vendor import Vendor
+
+
+class EventRewriter:
+    """Event → bytes for the caller: ids, shapes, wrapped errors. One for each stream."""
+
+    def __init__(self, public: PublicIds, vendor: Vendor) -> None:
+        self._public = public
+        self._mend = vendor.mend
+        self.events = 0
+        self.is_done = False
+
+    def __call__(self, event: Event) -> bytes:
+        """The bytes of one event. What is not JSON, and what nobody knows, passes as it came."""
+        self.events += event.data is not None
+        if event.name == "done" or event.data == b"[DONE]":
+            self.is_done = True
+            return event.encode()
+        data = read_object(event.data)
+        if data is not None:
+            event.data = codec.dumps(self._rewrite(event.name, data))
+        elif event.name == "error" and event.data is not None:
+            prose = self._public.in_prose(event.data.decode("utf-8", "replace"))
+            event.data = error_data(prose, "provider_error")
+        return event.encode()
+
+    def _rewrite(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
+        if name == "error" and type(data.get("error")) is not dict:
+            # Unwrapped it raises nothing in openai-python; wrapped it raises with the vendor's words.
+            data = {"error": data}
+        self._mend(data)
+        shapes.rewrite(data, shapes.shape_of_event(name, data), self._public)
+        return data
+
+
+def read_object(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in an event's data, None for anything else."""
+    if data is None or not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        document = codec.loads(data)
+    except ValueError:
+        return None
+    return document if type(document) is dict else None
+
+
+def error_data(message: str, code: str) -> bytes:
+    """The data of an `error` event that the official SDKs raise from."""
+    return codec.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+
+
+def run_as_events(run: dict[str, Any]) -> bytes:
+    """For a provider that answered a streamed request with the run itself: one event that says how it stands."""
+    return Event(f"thread.run.{run['status']}", codec.dumps(run)).encode() + Event("done", b"[DONE]").encode()

@@ -1,0 +1,148 @@
+"""The provider's answer as the caller gets it: public ids, the reference's shapes, one kind of error. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import unescape
+from typing import Any
+
+import orjson
+
+from gateway import codec, shapes
+from gateway.errors import NEVER_REPEAT, GatewayError
+from gateway.lists import Page, complete
+from gateway.model import Reply, Target
+from gateway.operations import DELETED_OBJECTS, Operation
+from gateway.phases.judge import Refusal, blames_key, may_have_run
+from gateway.public_ids import PublicIds, rewrite_all_prose
+
+CROSSING_TO_CALLER = (
+    "openai-processing-ms",
+    "openai-version",
+    "openai-poll-after-ms",
+    "retry-after",
+    "retry-after-ms",
+)
+"""A provider's headers that callers get; besides them `x-ratelimit-*` on accounts that are `owned_by` the tenant, and
+`x-request-id` as `x-upstream-request-id`. Everything else stays here: cookies, organisation, project, servers."""
+
+_PROSE_LIMIT = 2000
+_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def crossing_headers(headers: Mapping[str, str], target: Target) -> dict[str, str]:
+    """The part of a provider's headers that callers get."""
+    crossing = {name: headers[name] for name in CROSSING_TO_CALLER if name in headers}
+    if target.account.owned_by is not None:
+        crossing |= {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-ratelimit-")}
+    if "x-request-id" in headers:
+        crossing["x-upstream-request-id"] = headers["x-request-id"]
+    return crossing
+
+
+def rewrite_in(
+    operation: Operation, document: dict[str, Any], *, target: Target, public: PublicIds, page: Page | None
+) -> dict[str, Any]:
+    """A successful answer in the reference's shape, with public ids. Changes `document`."""
+    mend = target.provider.vendor.mend
+    if operation.answers == "list":
+        if "has_more" not in document and page is not None:
+            document = complete(document, page)
+        for item in document["data"]:
+            if type(item) is dict:
+                mend(item)
+        listed = {"data": [operation.shape], "first_id": operation.kind, "last_id": operation.kind}
+        shapes.rewrite(document, listed, public)
+    else:
+        if document or operation.answers != "deleted":
+            mend(document)
+        shapes.rewrite(document, operation.shape, public)
+    return document
+
+
+def deleted(operation: Operation, shown: str) -> dict[str, Any]:
+    """The answer of a deletion that is known to have happened though its own answer never came."""
+    return {"id": shown, "object": DELETED_OBJECTS[operation.name], "deleted": True}
+
+
+def as_reply(document: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+    """Successes are 200: some vendors say 201, and programs compare."""
+    return Reply(200, codec.dumps(document), headers)
+
+
+def read_refusal(status: int, raw: bytes) -> Refusal:
+    """What an error answer says to us: its status and the code in it, whatever its shape."""
+    code = _error_fields(raw).get("code")
+    return Refusal(status, code if isinstance(code, str) else None)
+
+
+def refuse(
+    operation: Operation,
+    refusal: Refusal,
+    raw: bytes,
+    *,
+    headers: Mapping[str, str],
+    target: Target,
+    public: PublicIds,
+) -> Reply:
+    """The provider's own last words, in OpenAI's envelope, with public ids and masked secrets.
+
+    Raises GatewayError 502 `upstream_credentials_exhausted` in place of what concerns our keys.
+    """
+    if blames_key(refusal):
+        raise GatewayError(
+            502,
+            f"provider '{target.provider.name}' accepts none of the keys of account '{target.account.name}'",
+            code="upstream_credentials_exhausted",
+            type="server_error",
+            source="gateway",
+            headers=NEVER_REPEAT,
+        )
+    fields = _error_fields(raw)
+    message = fields.pop("message", None) or _prose(raw)
+    param = fields.pop("param", None)
+    error = {
+        "message": public.in_prose(message)[:_PROSE_LIMIT],
+        "type": _default_type(refusal.status),
+        "param": param,
+        "code": None,
+        **{name: rewrite_all_prose(value, public.in_prose) for name, value in fields.items()},
+    }
+    status = refusal.status if refusal.status >= 400 else 502  # a redirect is no answer of this API
+    answered = crossing_headers(headers, target) | (NEVER_REPEAT if may_have_run(operation, refusal) else {})
+    return Reply(status, orjson.dumps({"error": error}, default=str), answered)
+
+
+def _error_fields(raw: bytes) -> dict[str, Any]:
+    """The fields of an error body of any shape; `message` is a text or missing."""
+    try:
+        document = codec.loads(raw)
+    except ValueError:
+        return {}
+    inner = document.get("error") if type(document) is dict else None
+    if type(inner) is dict:
+        fields = dict(inner)
+    elif type(document) is dict:
+        fields = {name: document[name] for name in ("type", "param", "code") if name in document}
+        fields["message"] = inner
+        for name in ("message", "detail", "description", "title"):
+            fields["message"] = fields["message"] or document.get(name)
+    else:
+        fields = {"message": document}
+    message = fields.get("message")
+    if message is not None and type(message) is not str:
+        fields["message"] = codec.dumps(message).decode()
+    return fields
+
+
+def _prose(raw: bytes) -> str:
+    """Text or HTML as one line of words."""
+    text = unescape(_TAGS.sub(" ", raw[: 64 * 1024].decode("utf-8", "replace")))
+    return " ".join(text.split()) or "the provider gave no reason"
+
+
+def _default_type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"

@@ -1,0 +1,102 @@
+"""The request as the provider will get it: upstream ids, its path, its headers. Pure, once a request, no secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from multidict import CIMultiDictProxy
+
+from gateway import codec
+from gateway.errors import bad_request
+from gateway.lists import Page
+from gateway.model import Outbound
+from gateway.operations import Operation
+from gateway.phases.locate import Located
+from gateway.phases.receive import Body
+
+CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent")
+"""The caller's headers that go to the provider as they are; besides them every `x-stainless-*` and the caller's
+`OpenAI-Beta`, in the vendor's dialect. Everything else stays here: keys, cookies, organisation and project."""
+
+_ID_NAMES = (b"_id",)
+
+
+@dataclass(frozen=True)
+class Beta:
+    """What the caller's `OpenAI-Beta` says besides `assistants=v2`."""
+
+    others: tuple[str, ...] = ()
+
+
+def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
+    """Raises GatewayError 400 `invalid_beta` for another version of the protocol than v2; no header means v2."""
+    values = [value.strip() for line in headers.getall("OpenAI-Beta", ()) for value in line.split(",")]
+    for value in values:
+        if value.startswith("assistants=") and value != "assistants=v2":
+            raise bad_request(
+                f"'{value[:60]}' is not served; set the header 'OpenAI-Beta: assistants=v2' or leave it out",
+                param="OpenAI-Beta",
+                code="invalid_beta",
+            )
+    return Beta(tuple(value for value in values if value and value != "assistants=v2"))
+
+
+def rewrite_body(body: Body, located: Located) -> bytes:
+    """The body with upstream ids. Without an id in it, the very bytes that came.
+
+    Raises GatewayError 400 where such bytes could hide an id from us (`codec.refuse_hidden_names`).
+    """
+    if located.slots:
+        for slot, upstream in located.slots:
+            slot.fill(upstream)
+        return codec.dumps(body.document)
+    if body.document is not None:
+        codec.refuse_hidden_names(body.raw, _ID_NAMES)
+    return body.raw
+
+
+def rewrite_out(
+    operation: Operation,
+    located: Located,
+    *,
+    raw_query: str,
+    page: Page | None,
+    headers: CIMultiDictProxy[str],
+    beta: Beta,
+    streaming: bool,
+) -> Outbound:
+    """Method, URL and headers for the provider; `page` is set for lists and may ask for one item more."""
+    provider, account = located.target.provider, located.target.account
+    vendor = provider.vendor
+    sent = {name: headers[name] for name in CROSSING_TO_PROVIDER if name in headers}
+    sent |= {name: value for name, value in headers.items() if name.lower().startswith("x-stainless-")}
+    if (value := vendor.beta_header(beta.others)) is not None:
+        sent["OpenAI-Beta"] = value
+    if vendor.organization_header and account.organization:
+        sent[vendor.organization_header] = account.organization
+    if vendor.project_header and account.project:
+        sent[vendor.project_header] = account.project
+    # What we must read is cheap to unpack; what we pass on as it comes is asked for plain.
+    sent["Accept-Encoding"] = "identity" if streaming or operation.answers == "bytes" else "gzip, deflate"
+    url = provider.base_url + _path(operation, located) + _query(located, raw_query, page)
+    return Outbound(operation.method, url, sent)
+
+
+def _path(operation: Operation, located: Located) -> str:
+    segments = operation.template.split("/")
+    return "/".join(
+        quote(located.path_ids[segment.strip("{}")], safe="") if segment.startswith("{") else segment
+        for segment in segments
+    )
+
+
+def _query(located: Located, raw_query: str, page: Page | None) -> str:
+    """The caller's query, letter for letter unless it holds an id or the limit has to change."""
+    asks_otherwise = page is not None and page.asked != page.limit
+    if not located.query_has_ids and not asks_otherwise:
+        return f"?{raw_query}" if raw_query else ""
+    pairs = list(located.query)
+    if page is not None and asks_otherwise:
+        pairs = [pair for pair in pairs if pair[0] != "limit"] + [("limit", str(page.asked))]
+    return "?" + urlencode(pairs) if pairs else ""

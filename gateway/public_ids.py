@@ -1,0 +1,117 @@
+"""How one answer calls the provider's objects: upstream ids → public ids, in fields and in prose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.ids import IdSigner
+from gateway.phases.locate import RAW, Located
+from gateway.shapes import BY_PREFIX, PROSE
+
+PREFIX_KINDS = {
+    "asst_": "assistant",
+    "thread_": "thread",
+    "msg_": "message",
+    "run_": "run",
+    "step_": "step",
+    "file-": "file",
+    "assistant-": "file",  # Azure's files
+    "vs_": "vector_store",
+    "vsfb_": "batch",
+}
+"""Usual beginnings of ids. A field tells an id's kind; a prefix is only asked in prose and in unknown objects."""
+
+_ID_SHAPED = re.compile(
+    rf"(?<![A-Za-z0-9_-])({'|'.join(map(re.escape, PREFIX_KINDS))})[A-Za-z0-9_-]*[A-Za-z0-9]{{16,}}(?![A-Za-z0-9_-])"
+)
+_SECRET = re.compile(r"(?<![A-Za-z0-9])(sk|org|proj)[-_][A-Za-z0-9_*.-]{3,}[A-Za-z0-9_*-]")
+
+_KINDS = {"run step": "step", "vector store": "vector_store", "file batch": "batch"}
+_TEMPLATES = (
+    re.compile(r"No (?P<kind>[a-z ]+) found with id '(?P<id>[^']+)'"),
+    re.compile(r"to (?P<kind>thread) (?P<id>\S+) while a run"),
+    re.compile(r"while a (?P<kind>run) (?P<id>\S+) is active"),
+    re.compile(r"(?P<kind>Thread) (?P<id>\S+) already has an active run"),
+    re.compile(r"has an active (?P<kind>run) (?P<id>[^\s']+?)\.?(?=\s|$|')"),
+)
+"""OpenAI's sentences with ids in them; clients parse some (recorded answers and public issues, 2023–2026)."""
+
+
+class PublicIds:
+    """The naming of one answer: bound to tenant, route and spelling, with a memory, because lists repeat ids."""
+
+    def __init__(self, signer: IdSigner, *, tenant: str, located: Located) -> None:
+        self._signer = signer
+        self._tenant = tenant
+        self._route = located.target.account.route
+        self._spelling = located.spelling
+        self._known = located.known
+        self._memory: dict[tuple[str, str], str] = {}
+
+    def __call__(self, kind: str, value: str) -> str:
+        """The replacement that `shapes.rewrite` asks for: an id of a kind, or one of the markers."""
+        if kind == PROSE:
+            return self.in_prose(value)
+        if kind == BY_PREFIX:
+            found = _ID_SHAPED.fullmatch(value)
+            return self(PREFIX_KINDS[found[1]], value) if found else value
+        public = self._memory.get((kind, value))
+        if public is None:
+            public = self._memory[kind, value] = self._name(kind, value)
+        return public
+
+    def _name(self, kind: str, upstream: str) -> str:
+        if self._spelling == RAW:
+            return upstream
+        return self._signer.sign(upstream, kind=kind, tenant=self._tenant, route=self._route, key=self._spelling)
+
+    def in_prose(self, text: str) -> str:
+        """A vendor's sentence with its ids made public and its secrets masked.
+
+        Replaced are exact ids of this request, ids in the known sentences, and long words with an id's prefix;
+        nothing else, because the rest may be the caller's own words.
+        """
+        text = _SECRET.sub(lambda found: f"{found[1]}-***", text)
+        done: set[str] = set(self._known.values())
+        for template in _TEMPLATES:
+            text = template.sub(lambda found: self._fill(found, done), text)
+        text = _known_words(self._known).sub(lambda found: self._known[found[0]], text) if self._known else text
+        return _ID_SHAPED.sub(lambda found: self._word(found, done), text)
+
+    def _fill(self, sentence: re.Match[str], done: set[str]) -> str:
+        kind = sentence["kind"].lower()
+        upstream = sentence["id"]
+        public = self._known.get(upstream) or self(_KINDS.get(kind, kind), upstream)
+        if upstream in done:
+            return sentence[0]
+        done.add(public)
+        start, end = (place - sentence.start() for place in sentence.span("id"))
+        return sentence[0][:start] + public + sentence[0][end:]
+
+    def _word(self, word: re.Match[str], done: set[str]) -> str:
+        kind = PREFIX_KINDS[word[1]]
+        if word[0] in done or self._signer.verify(word[0], kind=kind, tenant=self._tenant):
+            return word[0]
+        return self(kind, word[0])
+
+
+def _known_words(known: Mapping[str, str]) -> re.Pattern[str]:
+    """Exact ids of the request as whole words; a very short id only inside quotes, where it is meant as an id."""
+    words = (
+        re.escape(upstream) if len(upstream) >= 8 else rf"(?<='){re.escape(upstream)}(?=')"
+        for upstream in sorted(known, key=len, reverse=True)
+    )
+    return re.compile(rf"(?<![A-Za-z0-9_-])(?:{'|'.join(words)})(?![A-Za-z0-9_-])")
+
+
+def rewrite_all_prose(value: Any, in_prose: Callable[[str], str]) -> Any:
+    """Every text in an error's further fields, as prose."""
+    if isinstance(value, str):
+        return in_prose(value)
+    if isinstance(value, list):
+        return [rewrite_all_prose(item, in_prose) for item in value]
+    if isinstance(value, dict):
+        return {name: rewrite_all_prose(item, in_prose) for name, item in value.items()}
+    return value

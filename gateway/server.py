@@ -1,0 +1,62 @@
+"""The listener: aiohttp's low-level server with one handler, and our words for what is not HTTP."""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.config import Limits, Listener
+from gateway.errors import GatewayError, envelope
+from gateway.flow import Gateway
+from gateway.telemetry import log
+
+
+class _Connection(web.RequestHandler):
+    """One caller's connection. Only the answer to bytes that cannot be parsed differs from aiohttp's."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to a broken request. Raises ConnectionError, which closes the connection, when an answer has
+        begun already: a second one would be taken for a part of the first."""
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("an answer has begun") from exc
+        error = _malformed(exc)
+        log.info("request.malformed", client=request.remote, status=error.status, reason=type(exc).__name__)
+        response = web.Response(status=error.status, body=envelope(error), content_type="application/json")
+        response.headers["x-request-id"] = "req_" + secrets.token_hex(16)
+        response.force_close()
+        return response
+
+
+def _malformed(exc: BaseException | None) -> GatewayError:
+    if isinstance(exc, LineTooLong):
+        return GatewayError(431, "the request line or a header is too long", code="headers_too_large")
+    return GatewayError(400, "this is not an HTTP request that can be understood", code="malformed_request")
+
+
+class Server(web.Server):
+    """Makes a connection for each caller. A caller who leaves cancels the handler."""
+
+    def __init__(self, gateway: Gateway, listener: Listener, limits: Limits) -> None:
+        # Single lines may be somewhat longer than all may be together: then our own check answers, which knows more.
+        line_bytes = max(limits.path_bytes, limits.header_bytes) + 8 * 1024
+        super().__init__(
+            gateway,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=listener.keepalive_s,
+            max_line_size=line_bytes,
+            max_field_size=line_bytes,
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)

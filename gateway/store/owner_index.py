@@ -1,0 +1,108 @@
+"""Whose account-level objects are whose: a sorted set for each tenant, account and kind.
+
+On an account that several tenants share the provider's own lists would show everybody's objects. Here stands what was
+created through the gateway, in the order of creation; the objects themselves are read from the provider by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.store.connection import Store, StoreAway
+from gateway.telemetry import log
+
+_ADD = """
+local now = redis.call('TIME')
+for i = 1, #ARGV do
+  redis.call('ZADD', KEYS[1], 'NX', now[1] * 1000000 + now[2] + i, ARGV[i])
+end
+"""
+_LATE_LIMIT = 10_000
+
+
+class Owned(NamedTuple):
+    """What an entry is about: the objects of one kind that a tenant has in one account."""
+
+    tenant: str
+    route: str
+    kind: str
+
+
+class OwnerIndex:
+    """The index. What cannot be written while the store is away is kept, at most 10 000 entries, and written as soon
+    as it is back."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._late: deque[tuple[Owned, tuple[str, ...]]] = deque()
+        self._flushing = asyncio.Lock()
+
+    def _key(self, owned: Owned) -> str:
+        # A tenant's and a kind's names come from the configuration and the code; neither holds a colon.
+        return self._store.key("own", owned.tenant, owned.route, owned.kind)
+
+    async def add(self, owned: Owned, upstream: Sequence[str]) -> None:
+        """Note that these objects are the tenant's. Never raises: an answer must not be lost for the index."""
+        try:
+            await self._add(owned, upstream)
+        except StoreAway:
+            log.warning("index.late", tenant=owned.tenant, kind=owned.kind, upstream_ids=list(upstream))
+            if len(self._late) >= _LATE_LIMIT:
+                self._lose(*self._late.popleft())
+            self._late.append((owned, tuple(upstream)))
+
+    async def _add(self, owned: Owned, upstream: Sequence[str]) -> None:
+        await self._store.run(lambda redis: redis.eval(_ADD, 1, self._key(owned), *upstream))
+
+    async def remove(self, owned: Owned, upstream: Sequence[str]) -> None:
+        """Forget objects that are gone. Never raises: a list skips what is not found."""
+        try:
+            await self._store.run(lambda redis: redis.zrem(self._key(owned), *upstream))
+        except StoreAway:
+            return
+
+    async def place(self, owned: Owned, upstream: str) -> float | None:
+        """Where an object stands in the order of creation, None if it is not there. Raises StoreAway."""
+        return await self._store.run(lambda redis: redis.zscore(self._key(owned), upstream))
+
+    async def page(
+        self, owned: Owned, *, newest_first: bool, above: float | None, below: float | None, count: int
+    ) -> list[tuple[str, float]]:
+        """Up to `count` upstream ids and their places, created after `above` and before `below`, both excluded.
+        Raises StoreAway."""
+        low = f"({above!r}" if above is not None else "-inf"
+        high = f"({below!r}" if below is not None else "+inf"
+        start, end = (high, low) if newest_first else (low, high)
+        found = await self._store.run(
+            lambda redis: redis.zrange(
+                self._key(owned),
+                start,
+                end,
+                desc=newest_first,
+                byscore=True,
+                offset=0,
+                num=count,
+                withscores=True,
+            )
+        )
+        pairs: list[tuple[str, float]] = [(str(pair[0]), float(pair[1])) for pair in found]
+        return pairs
+
+    async def flush(self) -> None:
+        """Write what came while the store was away, in order. Raises StoreAway."""
+        async with self._flushing:
+            while self._late:
+                await self._add(*self._late[0])
+                self._late.popleft()
+
+    def close(self) -> None:
+        """Say what could not be written before the end."""
+        while self._late:
+            self._lose(*self._late.popleft())
+
+    @staticmethod
+    def _lose(owned: Owned, upstream: Sequence[str]) -> None:
+        log.error("index.lost", tenant=owned.tenant, route=owned.route, kind=owned.kind, upstream_ids=list(upstream))

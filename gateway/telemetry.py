@@ -1,0 +1,111 @@
+"""What operators see: structured events, one JSON object a line, on standard error.
+
+Every request ends in one `request.done`, whatever happened. Events and their fields are listed in the README; a test
+holds the two together. No field ever holds a secret: keys appear by name, callers' keys by fingerprint.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+log = structlog.get_logger()
+
+EVENTS: dict[str, str] = {
+    "gateway.started": "the listener accepts requests",
+    "gateway.stopping": "a signal came: no new connections, running requests may end",
+    "gateway.stopped": "everything is closed",
+    "request.done": "one line for each request, whatever happened",
+    "request.malformed": "bytes that are no HTTP request were answered with 400",
+    "request.crashed": "a fault of the gateway itself: the caller got 500, the traceback is here",
+    "home.chosen": "a tenant got its home account at a provider",
+    "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
+    "index.lost": "the owner of a created object could not be noted before the gateway stopped",
+    "list.cut_off": "a provider ignores cursors, so a list cannot be paged beyond what it shows",
+    "store.ready": "the store answers",
+    "store.away": "the store does not answer; what needs it answers 503",
+    "store.full_policy": "the store may evict what has no expiry; set maxmemory-policy to noeviction or volatile-*",
+    "valkey.started": "the embedded Valkey runs",
+    "valkey.adopted": "an embedded Valkey that another process started is used",
+    "valkey.exited": "the embedded Valkey ended by itself; it is started again",
+    "signing_key.made": "a signing key was made beside the embedded Valkey; back it up",
+    "demo.started": "the bundled demo provider runs",
+}
+"""Every event the gateway logs, and what it means."""
+
+
+def configure(stream: BinaryIO | None = None, level: int = logging.INFO) -> None:
+    """Send events as JSON lines to `stream` (default: standard error), each flushed, in UTC."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer if stream is None else stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+@dataclass
+class Record:
+    """What is learnt about one request on its way, for its one line. The only thing of a request that changes."""
+
+    request_id: str
+    method: str
+    path: str
+    client: str | None = None
+    client_request_id: str | None = None
+    started: float = field(default_factory=time.perf_counter)
+    facts: dict[str, Any] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts; None says nothing."""
+        self.facts |= {name: value for name, value in facts.items() if value is not None}
+
+    def begin_attempt(self, provider: str, key: str) -> Callable[..., None]:
+        """Note an attempt that begins; call what this returns, with its outcome, when it ended."""
+        started = time.perf_counter()
+        attempt: dict[str, Any] = {"provider": provider, "key": key, "error": "cancelled"}
+        self.attempts.append(attempt)
+
+        def ended(status: int | None = None, error: str | None = None) -> None:
+            del attempt["error"]
+            attempt.update({"status": status} if error is None else {"error": error})
+            attempt["duration_s"] = round(time.perf_counter() - started, 6)
+
+        return ended
+
+    def first_byte(self) -> None:
+        """The caller is about to get the first byte of its answer."""
+        self.facts.setdefault("first_byte_s", self.elapsed_s())
+
+    def elapsed_s(self) -> float:
+        return round(time.perf_counter() - self.started, 6)
+
+    def write(self) -> None:
+        """The line. A caller's fault is no warning; ours and the provider's are."""
+        source = self.facts.get("error_source")
+        emit = log.warning if source in ("provider", "gateway") else log.info
+        emit(
+            "request.done",
+            request_id=self.request_id,
+            method=self.method,
+            path=self.path,
+            client=self.client,
+            client_request_id=self.client_request_id,
+            **self.facts,
+            attempts=self.attempts,
+            duration_s=self.elapsed_s(),
+        )

@@ -1,0 +1,45 @@
+"""What a dialect may differ in, with OpenAI v2 as the default of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+def bearer(secret: str) -> Mapping[str, str]:
+    """The usual way to present a key."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def assistants_v2(others: tuple[str, ...]) -> str | None:
+    """The beta header of the reference: always v2, and what else the caller asked for."""
+    return ",".join(("assistants=v2", *others))
+
+
+def as_it_is(answer: dict[str, Any]) -> None:
+    """Nothing to mend."""
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """One dialect: data, and the few functions in which it differs from OpenAI v2."""
+
+    name: str
+    """How the configuration calls it."""
+    base_url: str | None = None
+    """Where the vendor's API begins; None where every installation has its own address."""
+    credentials: Callable[[str], Mapping[str, str]] = bearer
+    """Secret of a key → the headers that present it."""
+    organization_header: str | None = None
+    """Header for an account's `organization`."""
+    project_header: str | None = None
+    """Header for an account's `project`."""
+    beta_header: Callable[[tuple[str, ...]], str | None] = assistants_v2
+    """The caller's other `OpenAI-Beta` values → the header to send, or None for none."""
+    lists_tell_more: bool = True
+    """Lists come with `has_more`. Where they do not, one item more than asked for is requested, to find out."""
+    rate_limits_belong_to: Literal["key", "account"] = "account"
+    """Whether another key of the same account helps after a 429."""
+    mend: Callable[[dict[str, Any]], None] = as_it_is
+    """Bring one answered object to the reference's shape, in place; objects of lists and streams too."""

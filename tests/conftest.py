@@ -1,0 +1,202 @@
+"""Real parts for every test: a Valkey process, vendors on sockets, whole gateways between them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from openai import AsyncOpenAI
+from ruamel.yaml import YAML
+
+from gateway import telemetry
+from gateway.app import App
+from gateway.config import Config, load
+from gateway.store.embedded import EmbeddedValkey
+from tests.simulators import find_vendors
+from tests.simulators.base import Simulator
+
+SIGNING_KEY = "a signing key for tests"
+TENANT_KEYS = {"alice": "alice-key", "bob": "bob-key", "carol": "carol-key"}
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of one real Valkey process for the whole run; tests keep apart by prefixes."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    asyncio.run(server.start())
+    yield server.url
+    asyncio.run(server.close())
+
+
+class Events(list[dict[str, Any]]):
+    """Log lines as they are written, each parsed: a line that is not JSON fails the test."""
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self if event["event"] == name]
+
+
+class _Lines(io.RawIOBase):
+    """What the log is written to."""
+
+    def __init__(self, captured: Events) -> None:
+        self._captured = captured
+
+    def write(self, data: Any) -> int:
+        self._captured.extend(orjson.loads(line) for line in bytes(data).splitlines() if line)
+        return len(data)
+
+
+@pytest.fixture
+def events() -> Events:
+    """The structured events logged from now on; grows while the test runs."""
+    captured = Events()
+    telemetry.configure(_Lines(captured))  # type: ignore[arg-type]
+    return captured
+
+
+@dataclass
+class Running:
+    """A gateway that runs, and the ways to call it."""
+
+    app: App
+    session: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return self.app.url
+
+    def sdk(self, tenant: str = "alice", path: str = "/v1", **settings: Any) -> AsyncOpenAI:
+        """The official SDK as one of the tenants; without its own retries unless asked for."""
+        return AsyncOpenAI(
+            base_url=self.url + path, api_key=TENANT_KEYS[tenant], **{"max_retries": 0, "timeout": 30, **settings}
+        )
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, tenant: str = "alice", **more: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, JSON (text if it is none) and headers of one plain call."""
+        headers = {"Authorization": f"Bearer {TENANT_KEYS[tenant]}"} | more.pop("headers", {})
+        if body is not None:
+            more["json"] = body
+        async with self.session.request(method, self.url + path, headers=headers, **more) as response:
+            raw = await response.read()
+            try:
+                return response.status, orjson.loads(raw), response.headers
+            except ValueError:
+                return response.status, raw.decode(), response.headers
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(auto_decompress=True) as opened:
+        yield opened
+
+
+@dataclass
+class Vendor:
+    """A simulator that runs, under the name of the provider it stands for, and its keys: two of account acme, one of
+    account bolt."""
+
+    name: str
+    simulator: Simulator
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.simulator.keys)
+
+
+StartVendor = Callable[..., Awaitable[Vendor]]
+StartGateway = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start_vendor() -> AsyncIterator[StartVendor]:
+    """Start a vendor's simulator: `await start_vendor("aimlapi")`; `name` for a second one of the same vendor."""
+    started: list[Simulator] = []
+
+    async def start(vendor: str = "openai", *, name: str | None = None, **settings: Any) -> Vendor:
+        name = name or vendor
+        keys = {f"sk-{name}-acme-one": "acme", f"sk-{name}-acme-two": "acme", f"sk-{name}-bolt-one": "bolt"}
+        simulator = find_vendors()[vendor](**{"keys": keys, **settings})
+        await simulator.start()
+        started.append(simulator)
+        return Vendor(name, simulator)
+
+    yield start
+    for simulator in started:
+        await simulator.stop()
+
+
+@pytest.fixture
+async def start_gateway(
+    valkey: str, tmp_path: Path, session: aiohttp.ClientSession, events: Events
+) -> AsyncIterator[StartGateway]:
+    """Start a gateway in front of vendors: `await start_gateway(vendor)`. `change` edits the settings before they are
+    written, read and checked as in production."""
+    started: list[App] = []
+
+    async def start(*vendors: Vendor, change: Callable[[dict[str, Any]], None] = lambda settings: None) -> Running:
+        settings = settings_for(vendors, valkey)
+        change(settings)
+        app = App(load_settings(settings, tmp_path, environ_for(vendors)))
+        await app.start()
+        started.append(app)
+        return Running(app, session)
+
+    yield start
+    for app in started:
+        await app.stop(grace_s=1)
+
+
+def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
+    """A configuration as its author would write it. Each vendor is a provider of its name with the accounts acme,
+    which the tenants alice and bob share, and bolt, which carol owns. The first provider is everybody's default."""
+    names = [vendor.name for vendor in vendors]
+    tenant = {"default_provider": names[0], "home_accounts": dict.fromkeys(names, "acme")}
+    return {
+        "providers": {
+            vendor.name: {
+                "vendor": vendor.simulator.dialect.name,
+                "base_url": vendor.simulator.url,
+                "accounts": {
+                    "acme": {"keys": {"one": f"${{{_env(vendor)}_0}}", "two": f"${{{_env(vendor)}_1}}"}},
+                    "bolt": {"keys": {"one": f"${{{_env(vendor)}_2}}"}, "owned_by": "carol"},
+                },
+            }
+            for vendor in vendors
+        },
+        "tenants": {
+            "alice": {"keys": ["${ALICE}"], **tenant},
+            "bob": {"keys": ["${BOB}"], **tenant},
+            "carol": {"keys": ["${CAROL}"], "default_provider": names[0]},
+        },
+        "signing_keys": ["${SIGNING_KEY}"],
+        "store": {"url": valkey_url, "prefix": f"t{next(_numbers)}"},
+        "listener": {"port": 0},
+    }
+
+
+def environ_for(vendors: Sequence[Vendor]) -> dict[str, str]:
+    secrets = {f"{_env(vendor)}_{place}": key for vendor in vendors for place, key in enumerate(vendor.keys)}
+    return {**secrets, **{name.upper(): key for name, key in TENANT_KEYS.items()}, "SIGNING_KEY": SIGNING_KEY}
+
+
+def _env(vendor: Vendor) -> str:
+    return vendor.name.upper().replace("-", "_")
+
+
+def load_settings(settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Config:
+    """Through a file, as in production."""
+    path = folder / f"gateway-{next(_numbers)}.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(settings, file)
+    return load(path, environ)

@@ -1,0 +1,22 @@
+"""Stand-ins for the vendors, one module each.
+
+A vendor's module has `VENDOR`, the name of its dialect, and `SIMULATOR`, which makes a simulator of it.
+`base` has the simulator and its journal, `faults` the ways in which it can be told to fail.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulators.base import Simulator
+
+
+def find_vendors() -> dict[str, Callable[..., Simulator]]:
+    """The makers of simulators by vendor name, discovered rather than listed."""
+    names = [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("test_")]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {module.VENDOR: module.SIMULATOR for module in modules if hasattr(module, "SIMULATOR")}
