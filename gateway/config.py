@@ -361,12 +361,19 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     except YAMLError as exc:
         raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
     try:
-        config = Config.model_validate(_expand_keys(document), context=Source(path.parent, environ))
+        config = Config.model_validate(_expand_keys(_without_nulls(document)), context=Source(path.parent, environ))
     except ValidationError as exc:
         raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
     if faults := list(_contradictions(config)):
         raise ConfigError(str(path), faults)
     return config
+
+
+def _without_nulls(document: Any) -> Any:
+    """A name without a value, such as a section of which every line is commented out, is as good as not written."""
+    if isinstance(document, dict):
+        return {name: _without_nulls(value) for name, value in document.items() if value is not None}
+    return [_without_nulls(item) for item in document] if isinstance(document, list) else document
 
 
 def _expand_keys(document: Any) -> Any:

@@ -70,10 +70,13 @@ class Answer:
 
         Raises AttemptFailed for a cut, a stall of `idle_s`, or a request that takes longer than `total_s`.
         """
+        content = self._response.content
         patience_ends = self._silent_since + self._timeouts.idle_s
         try:
-            async with asyncio.timeout_at(min(patience_ends, self._deadline)):
-                piece = await self._response.content.readany()
+            piece = content.read_nowait()  # what has arrived already needs no timer
+            if not piece and not content.at_eof():
+                async with asyncio.timeout_at(min(patience_ends, self._deadline)):
+                    piece = await content.readany()
         except TimeoutError as exc:
             if self._deadline < patience_ends:
                 raise _too_long(self._timeouts) from exc
@@ -130,11 +133,8 @@ class Upstream:
             headers["Content-Length"] = str(size_bytes)
         timeouts = self._timeouts
         try:
-            async with (
-                asyncio.timeout_at(deadline),
-                asyncio.timeout(timeouts.connect_s + timeouts.first_byte_s) as clock,
-            ):
-                data = body if isinstance(body, bytes) else self._paced(body, clock)
+            async with asyncio.timeout_at(self._patience_ends(deadline)) as clock:
+                data = body if isinstance(body, bytes) else self._paced(body, clock, deadline)
                 response = await self._session.request(
                     outbound.method,
                     URL(outbound.url, encoded=True),
@@ -156,11 +156,16 @@ class Upstream:
             raise _failed(502, "broke the connection off before it answered", "provider_unreachable") from exc
         return Answer(response, timeouts, deadline)
 
-    async def _paced(self, chunks: AsyncIterator[bytes], clock: asyncio.Timeout) -> AsyncIterator[bytes]:
+    def _patience_ends(self, deadline: float) -> float:
+        now = asyncio.get_running_loop().time()
+        return min(deadline, now + self._timeouts.connect_s + self._timeouts.first_byte_s)
+
+    async def _paced(
+        self, chunks: AsyncIterator[bytes], clock: asyncio.Timeout, deadline: float
+    ) -> AsyncIterator[bytes]:
         """An upload's pieces; each one sent gives the provider its full time again."""
-        loop = asyncio.get_running_loop()
         async for chunk in chunks:
-            clock.reschedule(loop.time() + self._timeouts.connect_s + self._timeouts.first_byte_s)
+            clock.reschedule(self._patience_ends(deadline))
             yield chunk
 
     async def close(self) -> None:
