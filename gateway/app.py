@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from gateway.attempts import Attempts
 from gateway.config import Config
@@ -16,7 +16,7 @@ from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.model import Directory
 from gateway.server import Server
-from gateway.store.connection import Store
+from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
 from gateway.store.owner_index import OwnerIndex
@@ -56,9 +56,11 @@ class App:
         directory = Directory(config)
         store, signing_keys = await self._open_store()
         homes, index = Homes(store, directory), OwnerIndex(store)
-        store.on_return += [homes.settle, index.flush]
         self._closing.callback(index.close)
         await store.connect()
+        with suppress(StoreAway):  # then hashing decides until the store is back
+            await homes.settle()
+        store.on_return += [homes.settle, index.flush]
         await self._start_demo()
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
         for upstream in upstreams.values():

@@ -26,7 +26,7 @@ PREFIX_KINDS = {
 _ID_SHAPED = re.compile(
     rf"(?<![A-Za-z0-9_-])({'|'.join(map(re.escape, PREFIX_KINDS))})[A-Za-z0-9_-]*[A-Za-z0-9]{{16,}}(?![A-Za-z0-9_-])"
 )
-_SECRET = re.compile(r"(?<![A-Za-z0-9])(sk|org|proj)[-_][A-Za-z0-9_*.-]{3,}[A-Za-z0-9_*-]")
+_SECRET = re.compile(r"(?<![A-Za-z0-9])(sk|org|proj)[-_][A-Za-z0-9_*.-]{7,}[A-Za-z0-9_*-]")
 
 _KINDS = {"run step": "step", "vector store": "vector_store", "file batch": "batch"}
 _TEMPLATES = (
@@ -48,6 +48,7 @@ class PublicIds:
         self._route = located.target.account.route
         self._spelling = located.spelling
         self._known = located.known
+        self._secrets = [key.secret.reveal() for key in located.target.account.keys]
         self._memory: dict[tuple[str, str], str] = {}
 
     def __call__(self, kind: str, value: str) -> str:
@@ -73,6 +74,8 @@ class PublicIds:
         Replaced are exact ids of this request, ids in the known sentences, and long words with an id's prefix;
         nothing else, because the rest may be the caller's own words.
         """
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         text = _SECRET.sub(lambda found: f"{found[1]}-***", text)
         done: set[str] = set(self._known.values())
         for template in _TEMPLATES:

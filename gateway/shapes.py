@@ -52,7 +52,11 @@ NEW_MESSAGE: Shape = {
 }
 NEW_ASSISTANT: Shape = {"tool_resources": _TOOL_RESOURCES, "file_ids": _FILES}
 NEW_THREAD: Shape = {"messages": [NEW_MESSAGE], "tool_resources": _TOOL_RESOURCES}
-NEW_RUN: Shape = {"assistant_id": "assistant", "additional_messages": [NEW_MESSAGE]}
+NEW_RUN: Shape = {
+    "assistant_id": "assistant",
+    "additional_messages": [NEW_MESSAGE],
+    "tool_resources": _TOOL_RESOURCES,  # undocumented here, but runs answer it
+}
 NEW_THREAD_AND_RUN: Shape = {
     "assistant_id": "assistant",
     "thread": NEW_THREAD,

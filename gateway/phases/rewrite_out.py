@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from multidict import CIMultiDictProxy
 
-from gateway import codec
+from gateway import __version__, codec
 from gateway.errors import bad_request
 from gateway.lists import Page
 from gateway.model import Outbound
@@ -69,7 +69,9 @@ def rewrite_out(
     """Method, URL and headers for the provider; `page` is set for lists and may ask for one item more."""
     provider, account = located.target.provider, located.target.account
     vendor = provider.vendor
-    sent = {name: headers[name] for name in CROSSING_TO_PROVIDER if name in headers}
+    # Some vendors turn requests away that do not say who they are.
+    sent = {"User-Agent": f"threads-gateway/{__version__}"}
+    sent |= {name: headers[name] for name in CROSSING_TO_PROVIDER if name in headers}
     sent |= {name: value for name, value in headers.items() if name.lower().startswith("x-stainless-")}
     if (value := vendor.beta_header(beta.others)) is not None:
         sent["OpenAI-Beta"] = value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
@@ -48,6 +49,7 @@ class Store:
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._away_until: float | None = 0.0
         self._watching: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     @property
     def is_ready(self) -> bool:
@@ -84,8 +86,9 @@ class Store:
         self._away_until = None
         log.info("store.ready")
         for callback in self.on_return:
-            task = asyncio.ensure_future(callback())
-            task.add_done_callback(_swallow_absence)
+            task = asyncio.create_task(_until_away(callback()))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
 
     async def _watch(self) -> None:
         """Ask until the store answers, so that it is known to be back even when nobody needs it."""
@@ -107,12 +110,14 @@ class Store:
             log.warning("store.full_policy", policy=policy["maxmemory-policy"])
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, *self._returning):
+            if task is not None:
+                task.cancel()
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()
 
 
-def _swallow_absence(task: asyncio.Future[None]) -> None:
-    if not task.cancelled() and (exc := task.exception()) and not isinstance(exc, StoreAway):
-        log.error("request.crashed", exc_info=exc)
+async def _until_away(work: Awaitable[None]) -> None:
+    """Work for a store that is back; if it goes away again, the next return does it anew."""
+    with suppress(StoreAway):
+        await work

@@ -6,6 +6,8 @@ account that joins later must not move anybody. Lookups are in memory; while the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.model import Account, Directory, Provider, Tenant, rendezvous
 from gateway.store.connection import Store
 from gateway.telemetry import log
@@ -35,21 +37,31 @@ class Homes:
 
     async def settle(self) -> None:
         """Read what is remembered and remember what was not, for all tenants. Raises StoreAway."""
-        for tenant in self._directory.tenants.values():
-            for provider in self._directory.providers.values():
+        for provider in self._directory.providers.values():
+            remembered = await self._remembered(provider)
+            for tenant in self._directory.tenants.values():
                 if provider.name in tenant.providers:
-                    self._homes[tenant.id, provider.id] = await self._settled(tenant, provider)
+                    home = _usable(provider, remembered.get(tenant.id), tenant)
+                    self._homes[tenant.id, provider.id] = home or await self._remember(tenant, provider)
 
-    async def _settled(self, tenant: Tenant, provider: Provider) -> Account:
+    async def _remembered(self, provider: Provider) -> Mapping[str, str]:
+        found: Mapping[str, str] = await self._store.run(lambda redis: redis.hgetall(self._key(provider)))
+        return found
+
+    async def _remember(self, tenant: Tenant, provider: Provider) -> Account:
         choice = self._hashed(tenant, provider)
-        if provider.name in tenant.homes:
-            return choice
-        key, field = self._store.key("homes", provider.id), tenant.id
-        remembered = await self._store.run(lambda redis: redis.hget(key, field))
-        by_id = {account.id: account for account in provider.accounts.values()}
-        home = by_id.get(str(remembered))
-        if home is not None and home.owned_by in (None, tenant.id):
-            return home
-        await self._store.run(lambda redis: redis.hset(key, field, choice.id))
-        log.info("home.chosen", tenant=tenant.name, provider=provider.name, account=choice.name)
+        if provider.name not in tenant.homes:
+            await self._store.run(lambda redis: redis.hset(self._key(provider), tenant.id, choice.id))
+            log.info("home.chosen", tenant=tenant.name, provider=provider.name, account=choice.name)
         return choice
+
+    def _key(self, provider: Provider) -> str:
+        return self._store.key("homes", provider.id)
+
+
+def _usable(provider: Provider, account_id: str | None, tenant: Tenant) -> Account | None:
+    """The remembered account, unless the configuration says otherwise or it is gone or another tenant's by now."""
+    if provider.name in tenant.homes:
+        return None
+    found = next((account for account in provider.accounts.values() if account.id == account_id), None)
+    return found if found is not None and found.owned_by in (None, tenant.id) else None
