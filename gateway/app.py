@@ -15,6 +15,7 @@ from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.model import Directory
+from gateway.ownership import Ownership
 from gateway.server import Server
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
@@ -66,16 +67,18 @@ class App:
         for upstream in upstreams.values():
             self._closing.push_async_callback(upstream.close)
         self._health = Health(lambda: store.is_ready)
+        attempts = Attempts(upstreams, strategy=RoundRobin(), limits=config.limits)
+        ownership = Ownership(index, attempts)
+        self._closing.push_async_callback(ownership.drain)
         gateway = Gateway(
             config,
             directory=directory,
             signer=IdSigner(signing_keys),
             home_of=homes,
-            index=index,
-            attempts=Attempts(upstreams, strategy=RoundRobin(), limits=config.limits),
+            attempts=attempts,
+            ownership=ownership,
             health=self._health,
         )
-        self._closing.push_async_callback(gateway.drain)
         await self._listen(gateway, bound)
 
     def _bind(self) -> socket.socket:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -17,12 +16,11 @@ from gateway.errors import NEVER_REPEAT, AttemptFailed, BrokenOff, GatewayError,
 from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.lists import Page, is_truncated_by_ignored_cursor, read_page
-from gateway.model import Caller, Directory, Provider, Reply
-from gateway.operations import BY_NAME, Matched, Operation, match
+from gateway.model import Caller, Directory, Reply
+from gateway.operations import Matched, Operation, match
+from gateway.ownership import Ownership
 from gateway.phases.authenticate import authenticate
-from gateway.phases.list_owned import list_owned
 from gateway.phases.locate import HomeOf, Located, locate
-from gateway.phases.note_owner import note_owner
 from gateway.phases.receive import Body, receive
 from gateway.phases.relay import begin_stream, relay_file, relay_run, relay_stream
 from gateway.phases.respond import respond
@@ -33,7 +31,6 @@ from gateway.phases.send import Response
 from gateway.public_ids import PublicIds
 from gateway.shapes import find_slots
 from gateway.spool import Spool
-from gateway.store.owner_index import Owned, OwnerIndex
 from gateway.telemetry import Record, log
 from gateway.upstream import Answer
 
@@ -72,8 +69,8 @@ class Gateway:
         directory: Directory,
         signer: IdSigner,
         home_of: HomeOf,
-        index: OwnerIndex,
         attempts: Attempts,
+        ownership: Ownership,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -81,11 +78,10 @@ class Gateway:
         self._directory = directory
         self._signer = signer
         self._home_of = home_of
-        self._index = index
         self._attempts = attempts
+        self._ownership = ownership
         self._health = health
         self._spool = Spool(config.limits.spool_bytes)
-        self._unfinished: set[asyncio.Task[None]] = set()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and write its line, whatever happens.
@@ -146,8 +142,8 @@ class Gateway:
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         page = _page(inbound.operation, located)
         sending = _sending(inbound, located, page)
-        if page is not None and _lists_shared_account(sending):
-            document = await self._list_owned(sending, located, page, inbound.caller, record)
+        if page is not None and self._ownership.lists(sending):
+            document = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
             return await respond(inbound.request, _reply(sending, document, {}, public, page), record)
         response = await self._attempts(sending, record)
         if response.relayed is not None:
@@ -159,8 +155,10 @@ class Gateway:
                 log.warning("list.cut_off", provider=sending.target.provider.name, operation=inbound.operation.name)
         if not response.is_success:
             return await respond(inbound.request, _refuse(sending, response, public, record), record)
-        document = response.document or deleted(inbound.operation, located.path_ids[inbound.operation.kind])
-        await self._note_owner(sending, located, document, inbound.caller)
+        document = response.document
+        if not document and inbound.operation.answers == "deleted":
+            document = deleted(inbound.operation, located.path_ids[inbound.operation.kind])
+        await self._ownership.note(sending, located, document, inbound.caller.tenant)
         record.note(upstream_id=document.get("id"))
         reply = _reply(sending, document, response.headers, public, page)
         record.note(public_id=document.get("id"))
@@ -213,50 +211,6 @@ class Gateway:
                 limits=self._limits,
                 record=record,
             )
-
-    # --- account-level objects --------------------------------------------------------------------------------------
-
-    async def _list_owned(
-        self, sending: Sending, located: Located, page: Page, caller: Caller, record: Record
-    ) -> dict[str, Any]:
-        """A list on a shared account: from the owner index, each object read from the provider."""
-        target, operation = sending.target, sending.operation
-        collection = sending.outbound.url.partition("?")[0]
-        get = BY_NAME[f"get_{operation.kind}"]
-
-        async def read(upstream_id: str) -> dict[str, Any] | None:
-            outbound = replace(sending.outbound, url=f"{collection}/{quote(upstream_id, safe='')}")
-            response = await self._attempts(replace(sending, operation=get, outbound=outbound), record)
-            if response.status == 404:
-                return None
-            if not response.is_success:
-                raise _unreadable(target.provider, response.status)
-            document: dict[str, Any] = response.document
-            return document
-
-        owned = Owned(caller.tenant.id, target.account.route, operation.kind)
-        return await list_owned(self._index, owned, operation, located, page, read)
-
-    async def _note_owner(self, sending: Sending, located: Located, answered: dict[str, Any], caller: Caller) -> None:
-        account = sending.target.account
-        if account.owned_by is not None:
-            return
-        change = note_owner(sending.operation, sending.body.document, answered, located.path_ids)
-        for kind, upstream in change.created.items():
-            await self._finish(self._index.add(Owned(caller.tenant.id, account.route, kind), upstream))
-        for kind, upstream in change.removed.items():
-            await self._finish(self._index.remove(Owned(caller.tenant.id, account.route, kind), upstream))
-
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait for work that goes on even if the caller leaves meanwhile."""
-        task = asyncio.create_task(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        await asyncio.shield(task)
-
-    async def drain(self) -> None:
-        """Wait for what callers left behind. Called once, when no request runs any more."""
-        await asyncio.gather(*self._unfinished, return_exceptions=True)
 
 
 def _record(request: web.BaseRequest) -> Record:
@@ -311,10 +265,6 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
     )
 
 
-def _lists_shared_account(sending: Sending) -> bool:
-    return sending.operation.owned == "list" and sending.target.account.owned_by is None
-
-
 def _is_cut_off(response: Response, page: Page) -> bool:
     """Whether a list shows that the provider ignores cursors, and that more may lie beyond what it showed."""
     document = response.document
@@ -345,16 +295,6 @@ def _reply(
 ) -> Reply:
     rewritten = rewrite_in(sending.operation, document, target=sending.target, public=public, page=page)
     return as_reply(rewritten, crossing_headers(headers, sending.target))
-
-
-def _unreadable(provider: Provider, status: int) -> GatewayError:
-    return GatewayError(
-        502,
-        f"provider '{provider.name}' answered {status} for one of the listed objects",
-        code="provider_broken_answer",
-        type="server_error",
-        source="provider",
-    )
 
 
 def _crashed(method: str) -> GatewayError:

@@ -18,6 +18,9 @@ import structlog
 
 log = structlog.get_logger()
 
+_ATTEMPTS_SHOWN = 20
+"""A list on a shared account reads its objects one by one; its line shows the first of these attempts."""
+
 EVENTS: dict[str, str] = {
     "gateway.started": "the listener accepts requests",
     "gateway.stopping": "a signal came: no new connections, running requests may end",
@@ -106,6 +109,7 @@ class Record:
             client=self.client,
             client_request_id=self.client_request_id,
             **self.facts,
-            attempts=self.attempts,
+            attempts=self.attempts[:_ATTEMPTS_SHOWN],
+            attempts_total=len(self.attempts),
             duration_s=self.elapsed_s(),
         )

@@ -45,8 +45,8 @@ class Homes:
                     self._homes[tenant.id, provider.id] = home or await self._remember(tenant, provider)
 
     async def _remembered(self, provider: Provider) -> Mapping[str, str]:
-        found: Mapping[str, str] = await self._store.run(lambda redis: redis.hgetall(self._key(provider)))
-        return found
+        found = await self._store.run(lambda redis: redis.hgetall(self._key(provider)))
+        return {str(tenant): str(account) for tenant, account in found.items()}
 
     async def _remember(self, tenant: Tenant, provider: Provider) -> Account:
         choice = self._hashed(tenant, provider)

@@ -1,0 +1,91 @@
+"""Assistants, files and vector stores on an account that tenants share: who made what, and lists of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from gateway.attempts import Attempts, Sending
+from gateway.errors import GatewayError
+from gateway.lists import Page
+from gateway.model import Provider, Tenant
+from gateway.operations import BY_NAME
+from gateway.phases.list_owned import list_owned
+from gateway.phases.locate import Located
+from gateway.phases.note_owner import note_owner
+from gateway.store.owner_index import Owned, OwnerIndex
+from gateway.telemetry import Record
+
+
+class Ownership:
+    """Reads and writes the owner index for requests. On an account that is `owned_by` one tenant it has nothing to do:
+    there the provider's own lists are right."""
+
+    def __init__(self, index: OwnerIndex, attempts: Attempts) -> None:
+        self._index = index
+        self._attempts = attempts
+        self._unfinished: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def lists(sending: Sending) -> bool:
+        """Whether this request is a list that comes from the owner index."""
+        return sending.operation.owned == "list" and sending.target.account.owned_by is None
+
+    async def list(
+        self, sending: Sending, located: Located, page: Page, tenant: Tenant, record: Record
+    ) -> dict[str, Any]:
+        """A list object with upstream ids: each object is read from the provider as it is now.
+
+        Raises GatewayError: what `list_owned` raises, and 502 when the provider does not give an object.
+        """
+        operation, target = sending.operation, sending.target
+        collection = sending.outbound.url.partition("?")[0]
+        get = BY_NAME[f"get_{operation.kind}"]
+
+        async def read(upstream_id: str) -> dict[str, Any] | None:
+            outbound = replace(sending.outbound, url=f"{collection}/{quote(upstream_id, safe='')}")
+            response = await self._attempts(replace(sending, operation=get, outbound=outbound), record)
+            if response.status == 404:
+                return None
+            if not response.is_success:
+                raise _unreadable(target.provider, response.status)
+            document: dict[str, Any] = response.document
+            return document
+
+        owned = Owned(tenant.id, target.account.route, operation.kind)
+        return await list_owned(self._index, owned, operation, located, page, read)
+
+    async def note(self, sending: Sending, located: Located, answered: dict[str, Any], tenant: Tenant) -> None:
+        """Remember what a success created and forget what it removed, before the caller gets its answer."""
+        account = sending.target.account
+        if account.owned_by is not None:
+            return
+        change = note_owner(sending.operation, sending.body.document, answered, located.path_ids)
+        for kind, upstream in change.created.items():
+            await self._finish(self._index.add(Owned(tenant.id, account.route, kind), upstream))
+        for kind, upstream in change.removed.items():
+            await self._finish(self._index.remove(Owned(tenant.id, account.route, kind), upstream))
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for work that goes on even if the caller leaves meanwhile."""
+        task = asyncio.create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for what callers left behind. Called once, when no request runs any more."""
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+
+
+def _unreadable(provider: Provider, status: int) -> GatewayError:
+    return GatewayError(
+        502,
+        f"provider '{provider.name}' answered {status} for one of the listed objects",
+        code="provider_broken_answer",
+        type="server_error",
+        source="provider",
+    )
