@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from gateway.telemetry import log
 from gateway.upstream import Upstream
 
 _INTERRUPT_S = 1.0
+_HURRY_S = 0.05
 
 
 class CannotStart(Exception):
@@ -54,6 +56,7 @@ class App:
     async def _start(self) -> None:
         config = self._config
         bound = self._bind()
+        self._closing.callback(bound.close)
         directory = Directory(config)
         store, signing_keys = await self._open_store()
         homes, index = Homes(store, directory), OwnerIndex(store)
@@ -87,8 +90,7 @@ class App:
         try:
             return socket.create_server((listener.host, listener.port), family=_family(listener.host), backlog=1024)
         except (OSError, OverflowError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-            raise CannotStart(f"cannot listen on {listener.host}:{listener.port}: {reason}") from exc
+            raise CannotStart(f"cannot listen on {listener.host}:{listener.port}: {_reason(exc)}") from exc
 
     async def _open_store(self) -> tuple[Store, list[bytes]]:
         settings = self._config.store
@@ -116,7 +118,7 @@ class App:
         try:
             await server.start("127.0.0.1", demo.port)
         except OSError as exc:
-            raise CannotStart(f"the demo provider cannot listen on 127.0.0.1:{demo.port}: {exc.strerror}") from exc
+            raise CannotStart(f"the demo provider cannot listen on 127.0.0.1:{demo.port}: {_reason(exc)}") from exc
         self._closing.push_async_callback(server.stop)
         log.info("demo.started", url=server.url)
 
@@ -138,12 +140,30 @@ class App:
             self._health.is_draining = True
         if self._listening is not None:
             self._listening.close()
-        if self._server is not None:
-            await asyncio.sleep(0)  # requests accepted just now get their handlers first
-            self._server.pre_shutdown()
-            await self._server.shutdown(grace_s)
-        await self._closing.aclose()
+        try:
+            if self._server is not None:
+                await asyncio.sleep(0)  # requests accepted just now get their handlers first
+                await self._end_requests(self._server, grace_s)
+        finally:
+            await self._closing.aclose()
         log.info("gateway.stopped")
+
+    async def _end_requests(self, server: Server, grace_s: float) -> None:
+        """Let requests end for `grace_s`, then cancel them. Cancelled itself it does the latter at once."""
+        server.pre_shutdown()
+        try:
+            # aiohttp waits so long twice: for the handlers, then for what is left of the connections.
+            await server.shutdown(grace_s / 2)
+        except asyncio.CancelledError:
+            await server.shutdown(_HURRY_S)
+            raise
+
+
+def _reason(exc: Exception) -> str:
+    """The system's own words: Python adds the address, which is said already."""
+    if isinstance(exc, OSError) and exc.errno and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return str(getattr(exc, "strerror", None) or exc)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -12,7 +12,7 @@ from gateway.errors import NEVER_REPEAT, AttemptFailed, GatewayError
 from gateway.model import Key, Outbound, Provider, Target
 from gateway.operations import Operation
 from gateway.phases.choose_key import Strategy, choose_key
-from gateway.phases.judge import Refusal, Verdict, judge, may_have_run, pause_s
+from gateway.phases.judge import Refusal, Verdict, blames_key, judge, may_have_run, pause_s
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_in import read_refusal
 from gateway.phases.send import Response, send
@@ -52,24 +52,30 @@ class Attempts:
     async def __call__(self, sending: Sending, record: Record) -> Response:
         """The provider's last answer, good or bad. Every attempt starts from the same untouched request.
 
-        Raises GatewayError when the last attempt brought no answer at all.
+        When the last attempt brought no answer, or one that is about a key, an earlier one about the request is
+        worth more. Raises GatewayError when there was no answer at all, or when a write may have been done.
         """
         operation, provider = sending.operation, sending.target.provider
         refused: set[str] = set()
         may_be_deleted = False
         outcome: Response | AttemptFailed | None = None
+        told: Response | None = None
         for number in range(1, provider.max_attempts + 1):
             key = choose_key(sending.target.account, refused=refused, strategy=self._strategy)
             if key is None:
                 break
             outcome = await self._send(sending, key, record)
-            if isinstance(outcome, Response):
-                if outcome.is_success:
-                    return outcome
-                if may_be_deleted and outcome.status == 404:
-                    # Only an earlier attempt of this very request can have deleted it: that is a success.
-                    return replace(outcome, status=200, document={})
-            facts = _facts(outcome)
+            facts: Refusal | AttemptFailed
+            if isinstance(outcome, AttemptFailed):
+                facts = outcome
+            elif outcome.is_success:
+                return outcome
+            elif may_be_deleted and outcome.status == 404:
+                # Only an earlier attempt of this very request can have deleted it: that is a success.
+                return replace(outcome, status=200, document={})
+            else:
+                facts = read_refusal(outcome.status, outcome.raw)
+                told = told if blames_key(facts) else outcome
             verdict = judge(operation, facts, provider.vendor)
             if verdict is Verdict.NEXT_KEY:
                 refused.add(key.name)
@@ -78,9 +84,11 @@ class Attempts:
                 break
             may_be_deleted |= operation.answers == "deleted" and _may_have_arrived(facts)
             await self._pause(pause_s(number, outcome.headers, random.random()))
-        if isinstance(outcome, Response):
-            return outcome
         assert outcome is not None, "an account has a key and a request an attempt"
+        if isinstance(outcome, Response):
+            return told or outcome
+        if told is not None and not may_have_run(operation, outcome):
+            return told
         raise failure(outcome, operation, provider) from outcome
 
     async def _send(self, sending: Sending, key: Key, record: Record) -> Response | AttemptFailed:
@@ -106,10 +114,6 @@ class Attempts:
     @staticmethod
     def _is_late(sending: Sending) -> bool:
         return asyncio.get_running_loop().time() >= sending.deadline
-
-
-def _facts(outcome: Response | AttemptFailed) -> Refusal | AttemptFailed:
-    return outcome if isinstance(outcome, AttemptFailed) else read_refusal(outcome.status, outcome.raw)
 
 
 def _may_have_arrived(facts: Refusal | AttemptFailed) -> bool:

@@ -7,7 +7,9 @@ standard library takes over, so that a caller's words reach the provider as they
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,7 +31,7 @@ def loads(raw: bytes) -> Any:
             if b"\\u" not in raw:
                 raise
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
 
@@ -38,12 +40,28 @@ def dumps(value: Any) -> bytes:
     """Serialise what `loads` gave back. Never raises for such a value."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits or a lone surrogate
+    except TypeError:  # an integer beyond 64 bits, a lone surrogate, or more than 254 levels
+        return _dumps_anything(value)
+
+
+def _dumps_anything(value: Any) -> bytes:
+    allowed = sys.getrecursionlimit()
+    # Python 3.11 counts a level of JSON as a call; orjson reads 1024 levels, which is more than all it allows.
+    sys.setrecursionlimit(allowed + 2048)
+    try:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
+    finally:
+        sys.setrecursionlimit(allowed)
 
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number[:20]} is beyond what a number can hold")
+    return value
 
 
 def is_deeper_than(value: Any, raw: bytes, limit: int) -> bool:

@@ -90,7 +90,7 @@ def _read_secret(value: Any, info: ValidationInfo) -> Secret:
         path = source.folder / value.removeprefix("file:")
         try:
             found = path.read_text().strip()
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "not text"
             raise PydanticCustomError("secret", f"{value} cannot be read: {reason}") from exc
         if not found:
@@ -254,13 +254,21 @@ class Key(_Section):
     """What the provider calls an API key, by reference."""
 
 
+def _expand(key: Any) -> Any:
+    """`main: ${NAME}` is short for `main: {secret: ${NAME}}`."""
+    return {"secret": key} if isinstance(key, str) else key
+
+
+KeyOrReference = Annotated[Key, BeforeValidator(_expand, json_schema_input_type=Key | Secret)]
+
+
 class Account(_Section):
     """One organisation or project at a provider. Threads live in an account and nowhere else."""
 
     id: Name | None = None
     """What ids issued for this account are bound to; never changes. Default: the account's name. Set it to the old
     name when you rename an account."""
-    keys: Annotated[Mapping[Name, Key], Field(min_length=1)]
+    keys: Annotated[Mapping[Name, KeyOrReference], Field(min_length=1)]
     """The account's keys by name: `main: ${OPENAI_KEY}`, or `main: {secret: ${OPENAI_KEY}}`."""
     organization: str | None = None
     """Sent as the vendor's organisation header, where it has one."""
@@ -306,6 +314,18 @@ class Provider(_Section):
     """How long this provider may take."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Attempts for one request, the first one included; a request that must not run twice has fewer."""
+
+    def tls_context(self) -> ssl.SSLContext | bool:
+        """Whom to trust and how to show who we are; True for the system's way.
+
+        Raises ssl.SSLError or OSError when a file cannot be used.
+        """
+        if self.ca_file is None and self.client_cert is None:
+            return True
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.client_cert is not None:
+            context.load_cert_chain(self.client_cert)
+        return context
 
 
 class TenantConfig(_Section):
@@ -361,7 +381,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     except YAMLError as exc:
         raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
     try:
-        config = Config.model_validate(_expand_keys(_without_nulls(document)), context=Source(path.parent, environ))
+        config = Config.model_validate(_without_nulls(document), context=Source(path.parent, environ))
     except ValidationError as exc:
         raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
     if faults := list(_contradictions(config)):
@@ -376,27 +396,21 @@ def _without_nulls(document: Any) -> Any:
     return [_without_nulls(item) for item in document] if isinstance(document, list) else document
 
 
-def _expand_keys(document: Any) -> Any:
-    """`main: ${NAME}` is short for `main: {secret: ${NAME}}`."""
-    if not isinstance(document, dict) or not isinstance(document.get("providers"), dict):
-        return document
-    for provider in document["providers"].values():
-        accounts = provider.get("accounts") if isinstance(provider, dict) else None
-        for account in accounts.values() if isinstance(accounts, dict) else ():
-            keys = account.get("keys") if isinstance(account, dict) else None
-            for name, key in keys.items() if isinstance(keys, dict) else ():
-                if isinstance(keys, dict) and isinstance(key, str):
-                    keys[name] = {"secret": key}
-    return document
-
-
 def _yaml_fault(exc: YAMLError) -> str:
     """One line, without the source text that the parser quotes: it may hold a secret."""
     if isinstance(exc, MarkedYAMLError) and exc.problem_mark:
-        mark = exc.problem_mark
-        problem = re.sub(r'found duplicate key "([^"]*)".*', r"'\1' is given twice", exc.problem or "", flags=re.S)
-        return f"line {mark.line + 1}, column {mark.column + 1}: {problem or 'not valid YAML'}"
+        mark, problem = exc.problem_mark, exc.problem or "not valid YAML"
+        if twice := re.match(r'found duplicate key "([^"]*)"', problem):
+            problem = f"'{twice[1]}' is given twice"
+        else:
+            # What is quoted is a character, or else the file's own words.
+            problem = re.sub(r"""(['"])(.*?)\1""", lambda quoted: quoted[0] if len(quoted[2]) <= 2 else "…", problem)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
     return "not valid YAML"
+
+
+_NEVER_SHOWN = frozenset({"secret", "digest", "dict_type", "list_type", "mapping_type", "model_type"})
+"""Faults whose value is a secret, or may be one: it stands where a list or a section of secrets should."""
 
 
 def _fault(error: Any) -> str:
@@ -408,7 +422,7 @@ def _fault(error: Any) -> str:
     if error["type"] == "missing":
         return f"{where}: is missing"
     shown = ""
-    if error["type"] not in ("secret", "digest") and isinstance(given, (str, int, float)) and "@" not in str(given):
+    if error["type"] not in _NEVER_SHOWN and isinstance(given, (str, int, float)) and not set("@?") & set(str(given)):
         shown = f" (given: {given!r})"
     return f"{where}: {error['msg']}{shown}"
 
@@ -441,6 +455,10 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
         yield f"providers.{name}.base_url: is missing; vendor {provider.vendor} has no address of its own"
     if provider.proxy is not None and not re.match(r"https?://", provider.proxy.reveal()):
         yield f"providers.{name}.proxy: begins with http:// or https://"
+    try:
+        provider.tls_context()
+    except (OSError, ssl.SSLError) as exc:
+        yield f"providers.{name}: ca_file or client_cert cannot be used: {exc.strerror or exc}"
     for account_name, account in provider.accounts.items():
         where = f"providers.{name}.accounts.{account_name}"
         if account.owned_by is not None and account.owned_by not in tenants:

@@ -18,7 +18,7 @@ from gateway.ids import IdSigner
 from gateway.lists import Page, is_truncated_by_ignored_cursor, read_page
 from gateway.model import Caller, Directory, Reply
 from gateway.operations import Matched, Operation, match
-from gateway.ownership import Ownership
+from gateway.ownership import Ownership, Unreadable
 from gateway.phases.authenticate import authenticate
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.receive import Body, receive
@@ -111,12 +111,12 @@ class Gateway:
             log.exception("request.crashed", request_id=record.request_id)
             error = _crashed(request.method)
         record.note(error_source=error.source, error_code=error.code, error=error.message)
-        return await respond(request, Reply(error.status, envelope(error), error.headers), record)
+        return await self._respond(request, Reply(error.status, envelope(error), error.headers), record)
 
     async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if (health := self._health.page(request.method, path)) is not None:
-            return await respond(request, health, record)
+            return await self._respond(request, health, record)
         self._check_size(request)
         caller = authenticate(request.headers, self._directory)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
@@ -129,6 +129,9 @@ class Gateway:
             return await self._forward(Inbound(request, caller, matched, beta, body), record)
         finally:
             body.close()
+
+    async def _respond(self, request: web.BaseRequest, reply: Reply, record: Record) -> web.StreamResponse:
+        return await respond(request, reply, record, write_timeout_s=self._listener.write_timeout_s)
 
     def _check_size(self, request: web.BaseRequest) -> None:
         if len(request.path_qs) > self._limits.path_bytes:
@@ -143,18 +146,22 @@ class Gateway:
         page = _page(inbound.operation, located)
         sending = _sending(inbound, located, page)
         if page is not None and self._ownership.lists(sending):
-            document = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
-            return await respond(inbound.request, _reply(sending, document, {}, public, page), record)
+            try:
+                document = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
+            except Unreadable as unreadable:
+                refused = _refuse(sending, unreadable.response, public, record)
+                return await self._respond(inbound.request, refused, record)
+            return await self._respond(inbound.request, _reply(sending, document, {}, public, page), record)
         response = await self._attempts(sending, record)
         if response.relayed is not None:
             return await self._relay(inbound.request, sending, response, response.relayed, public, record)
-        if page is not None and _is_cut_off(response, page):
+        if page is not None and page.asked != inbound.operation.max_limit and _is_cut_off(response, page):
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._attempts(_sending(inbound, located, page), record)
-            if _is_cut_off(response, page):
-                log.warning("list.cut_off", provider=sending.target.provider.name, operation=inbound.operation.name)
+        if page is not None and _is_cut_off(response, page):
+            log.warning("list.cut_off", provider=sending.target.provider.name, operation=inbound.operation.name)
         if not response.is_success:
-            return await respond(inbound.request, _refuse(sending, response, public, record), record)
+            return await self._respond(inbound.request, _refuse(sending, response, public, record), record)
         document = response.document
         if not document and inbound.operation.answers == "deleted":
             document = deleted(inbound.operation, located.path_ids[inbound.operation.kind])
@@ -162,7 +169,7 @@ class Gateway:
         record.note(upstream_id=document.get("id"))
         reply = _reply(sending, document, response.headers, public, page)
         record.note(public_id=document.get("id"))
-        return await respond(inbound.request, reply, record)
+        return await self._respond(inbound.request, reply, record)
 
     def _locate(self, inbound: Inbound) -> Located:
         document, operation = inbound.body.document, inbound.operation

@@ -14,7 +14,7 @@ class Page:
 
     limit: int | None
     asked: int | None
-    """What the vendor was asked for: one more than `limit` where that is how to find out whether there is more."""
+    """What the vendor was asked for: more than `limit` where that is how to find out whether there is more."""
     order: str = "desc"
     after: str | None = None
     before: str | None = None
@@ -23,26 +23,29 @@ class Page:
 def read_page(query: Sequence[tuple[str, str]], *, default_limit: int, max_limit: int, ask_one_more: bool) -> Page:
     """The page that a query asks for."""
     given = dict(query)
+    after, before = given.get("after") or None, given.get("before") or None
     limit: int | None = default_limit
     if (text := given.get("limit")) is not None:
-        limit = int(text) if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= max_limit else None
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+        limit = number if 1 <= number <= max_limit else None
     asked = limit
     if limit is not None and ask_one_more:
-        asked = min(limit + 1, max_limit)
-    return Page(limit, asked, given.get("order") or "desc", given.get("after") or None, given.get("before") or None)
+        # With a cursor, the largest page: a vendor that ignores cursors answers its first page again and again, and
+        # only a page with the cursor in it gives that away.
+        asked = max_limit if after or before else min(limit + 1, max_limit)
+    return Page(limit, asked, given.get("order") or "desc", after, before)
 
 
 def is_truncated_by_ignored_cursor(items: Sequence[Any], page: Page) -> bool:
     """The vendor ignored the cursor but honoured the limit: what the caller wants may lie beyond what came."""
-    ids = [item.get("id") for item in items if type(item) is dict]
-    return page.asked is not None and len(items) >= page.asked and (page.after in ids or page.before in ids)
+    return page.asked is not None and len(items) >= page.asked and _shows_cursor(items, page)
 
 
 def complete(answer: Mapping[str, Any], page: Page) -> dict[str, Any]:
     """A whole list object out of `{"data": […]}` without `has_more`.
 
-    More items than asked for, or a cursor inside the page, mean that the vendor ignores parameters: the window the
-    caller asked for is cut here, or the caller would page for ever.
+    More items than asked for, a cursor inside the page, or a first page in the other order mean that the vendor
+    ignores parameters: the window the caller asked for is cut here, or the caller would page for ever.
     """
     items = list(answer["data"])
     limit = page.limit if page.limit is not None else len(items)
@@ -69,8 +72,18 @@ def complete(answer: Mapping[str, Any], page: Page) -> dict[str, Any]:
 def _ignores_parameters(items: Sequence[Any], page: Page) -> bool:
     if page.asked is not None and len(items) > page.asked:
         return True
-    ids = {item.get("id") for item in items if type(item) is dict}
-    return page.after in ids or page.before in ids
+    if page.after is None and page.before is None:
+        return _in_order(list(items), page.order) != items
+    return _shows_cursor(items, page)
+
+
+def _shows_cursor(items: Sequence[Any], page: Page) -> bool:
+    ids = _ids(items)
+    return any(cursor is not None and cursor in ids for cursor in (page.after, page.before))
+
+
+def _ids(items: Sequence[Any]) -> list[Any]:
+    return [item.get("id") if type(item) is dict else None for item in items]
 
 
 def _in_order(items: list[Any], order: str) -> list[Any]:
@@ -84,7 +97,7 @@ def _in_order(items: list[Any], order: str) -> list[Any]:
 
 def _between_cursors(items: list[Any], page: Page) -> list[Any]:
     """The items behind `after` and ahead of `before`."""
-    ids = [item.get("id") if type(item) is dict else None for item in items]
-    start = ids.index(page.after) + 1 if page.after in ids else 0
-    end = ids.index(page.before) if page.before in ids else len(items)
+    ids = _ids(items)
+    start = ids.index(page.after) + 1 if page.after is not None and page.after in ids else 0
+    end = ids.index(page.before) if page.before is not None and page.before in ids else len(items)
     return items[start:end]

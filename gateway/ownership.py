@@ -9,15 +9,23 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.attempts import Attempts, Sending
-from gateway.errors import GatewayError
 from gateway.lists import Page
-from gateway.model import Provider, Tenant
+from gateway.model import Tenant
 from gateway.operations import BY_NAME
 from gateway.phases.list_owned import list_owned
 from gateway.phases.locate import Located
 from gateway.phases.note_owner import note_owner
+from gateway.phases.send import Response
 from gateway.store.owner_index import Owned, OwnerIndex
 from gateway.telemetry import Record
+
+
+class Unreadable(Exception):
+    """The provider refused to give one of the listed objects: what it said then is the answer to the list."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"status {response.status}")
+        self.response = response
 
 
 class Ownership:
@@ -39,7 +47,7 @@ class Ownership:
     ) -> dict[str, Any]:
         """A list object with upstream ids: each object is read from the provider as it is now.
 
-        Raises GatewayError: what `list_owned` raises, and 502 when the provider does not give an object.
+        Raises GatewayError as `list_owned` does, and Unreadable when the provider does not give an object.
         """
         operation, target = sending.operation, sending.target
         collection = sending.outbound.url.partition("?")[0]
@@ -51,7 +59,7 @@ class Ownership:
             if response.status == 404:
                 return None
             if not response.is_success:
-                raise _unreadable(target.provider, response.status)
+                raise Unreadable(response)
             document: dict[str, Any] = response.document
             return document
 
@@ -79,13 +87,3 @@ class Ownership:
     async def drain(self) -> None:
         """Wait for what callers left behind. Called once, when no request runs any more."""
         await asyncio.gather(*self._unfinished, return_exceptions=True)
-
-
-def _unreadable(provider: Provider, status: int) -> GatewayError:
-    return GatewayError(
-        502,
-        f"provider '{provider.name}' answered {status} for one of the listed objects",
-        code="provider_broken_answer",
-        type="server_error",
-        source="provider",
-    )

@@ -24,7 +24,8 @@ PREFIX_KINDS = {
 """Usual beginnings of ids. A field tells an id's kind; a prefix is only asked in prose and in unknown objects."""
 
 _ID_SHAPED = re.compile(
-    rf"(?<![A-Za-z0-9_-])({'|'.join(map(re.escape, PREFIX_KINDS))})[A-Za-z0-9_-]*[A-Za-z0-9]{{16,}}(?![A-Za-z0-9_-])"
+    # Possessive, and only then a look back: going back over every shorter word would take the square of the length.
+    rf"(?<![A-Za-z0-9_-])({'|'.join(map(re.escape, PREFIX_KINDS))})[A-Za-z0-9_-]*+(?<=[A-Za-z0-9]{{16}})"
 )
 _SECRET = re.compile(r"(?<![A-Za-z0-9])(sk|org|proj)[-_][A-Za-z0-9_*.-]{7,}[A-Za-z0-9_*-]")
 
@@ -34,7 +35,7 @@ _TEMPLATES = (
     re.compile(r"to (?P<kind>thread) (?P<id>\S+) while a run"),
     re.compile(r"while a (?P<kind>run) (?P<id>\S+) is active"),
     re.compile(r"(?P<kind>Thread) (?P<id>\S+) already has an active run"),
-    re.compile(r"has an active (?P<kind>run) (?P<id>[^\s']+?)\.?(?=\s|$|')"),
+    re.compile(r"has an active (?P<kind>run) (?P<id>[^\s']*[^\s'.,;:!?])"),
 )
 """OpenAI's sentences with ids in them; clients parse some (recorded answers and public issues, 2023–2026)."""
 
@@ -84,20 +85,21 @@ class PublicIds:
         return _ID_SHAPED.sub(lambda found: self._word(found, done), text)
 
     def _fill(self, sentence: re.Match[str], done: set[str]) -> str:
-        kind = sentence["kind"].lower()
+        kind = _KINDS.get(word := sentence["kind"].lower(), word)
         upstream = sentence["id"]
-        public = self._known.get(upstream) or self(_KINDS.get(kind, kind), upstream)
-        if upstream in done:
+        if kind not in PREFIX_KINDS.values() or self._is_public(kind, upstream, done):
             return sentence[0]
+        public = self._known.get(upstream) or self(kind, upstream)
         done.add(public)
         start, end = (place - sentence.start() for place in sentence.span("id"))
         return sentence[0][:start] + public + sentence[0][end:]
 
     def _word(self, word: re.Match[str], done: set[str]) -> str:
         kind = PREFIX_KINDS[word[1]]
-        if word[0] in done or self._signer.verify(word[0], kind=kind, tenant=self._tenant):
-            return word[0]
-        return self(kind, word[0])
+        return word[0] if self._is_public(kind, word[0], done) else self(kind, word[0])
+
+    def _is_public(self, kind: str, word: str, done: set[str]) -> bool:
+        return word in done or self._signer.verify(word, kind=kind, tenant=self._tenant) is not None
 
 
 def _known_words(known: Mapping[str, str]) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -14,9 +15,16 @@ from gateway.telemetry import log
 
 
 class _Connection(web.RequestHandler):
-    """One caller's connection. Only the answer to bytes that cannot be parsed differs from aiohttp's."""
+    """One caller's connection. What differs from aiohttp's is the answer to bytes that cannot be parsed, and the log."""
 
     __slots__ = ()
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """What went wrong beside the handler. A body that cannot be unpacked has had its answer: what is left of it
+        is of no interest."""
+        exc = kwargs.get("exc_info")
+        if not isinstance(exc, web.RequestPayloadError):
+            log.error("request.crashed", exc_info=exc)
 
     def handle_error(
         self,

@@ -110,7 +110,6 @@ VECTOR_STORE: Shape = {"id": "vector_store"}
 STORE_FILE: Shape = {"id": "file", "vector_store_id": "vector_store", "last_error": _LAST_ERROR}
 BATCH: Shape = {"id": "batch", "vector_store_id": "vector_store"}
 SEARCH_PAGE: Shape = {"data": [{"file_id": "file"}]}
-ERROR_EVENT: Shape = {"message": PROSE, "error": {"message": PROSE}}
 UNKNOWN: Shape = {
     "id": BY_PREFIX,
     "assistant_id": "assistant",
@@ -134,15 +133,11 @@ OBJECTS: dict[str, Shape] = {
 
 
 def shape_of_event(name: str, data: dict[str, Any]) -> Shape:
-    """The shape of one stream event. The object's own word decides; events whose data has none go by their name;
-    an event nobody has heard of has the ids that every object names alike rewritten, and nothing else."""
-    if name == "error":
-        return ERROR_EVENT
-    known = OBJECTS.get(str(data.get("object")))
-    while known is None and name:
-        known = OBJECTS.get(name)
-        name = name.rpartition(".")[0]
-    return UNKNOWN if known is None else known
+    """The shape of one stream event. The object's own word decides; where it is none we know, the event's name does,
+    which is the object's word and mostly a verb (`thread.run.created`); an event nobody has heard of has the ids that
+    every object names alike rewritten, and nothing else."""
+    words = (str(data.get("object")), name, name.rpartition(".")[0])
+    return next((OBJECTS[word] for word in words if word in OBJECTS), UNKNOWN)
 
 
 def rewrite(value: Any, shape: Shape, replace: Callable[[str, str], str]) -> Any:

@@ -6,6 +6,7 @@ holds the two together. No field ever holds a secret: keys appear by name, calle
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -52,12 +53,20 @@ def configure(stream: BinaryIO | None = None, level: int = logging.INFO) -> None
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event, default=str)),
+            structlog.processors.JSONRenderer(serializer=_as_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer if stream is None else stream),
         cache_logger_on_first_use=False,
     )
+
+
+def _as_line(event: Any, **_: Any) -> bytes:
+    """The event as JSON. Callers' headers may hold what UTF-8 cannot; nobody must get out of the log that way."""
+    try:
+        return orjson.dumps(event, default=str)
+    except TypeError:
+        return json.dumps(event, default=str).encode()
 
 
 @dataclass

@@ -7,7 +7,7 @@ provider may have seen the request.
 from __future__ import annotations
 
 import asyncio
-import ssl
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
@@ -103,7 +103,7 @@ class Upstream:
         self._timeouts = config.timeouts
         self._proxy = config.proxy.reveal() if config.proxy else None
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_ssl_context(config), limit=0),
+            connector=aiohttp.TCPConnector(ssl=config.tls_context(), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=config.timeouts.connect_s),
             skip_auto_headers=("User-Agent", "Content-Type", "Accept", "Accept-Encoding"),
@@ -150,7 +150,7 @@ class Upstream:
             if asyncio.get_running_loop().time() >= deadline:
                 raise _too_long(timeouts) from exc
             raise _failed(504, f"did not answer within {timeouts.first_byte_s:g} s", "provider_timeout") from exc
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as exc:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL) as exc:
             raise _failed(502, "cannot be connected to", "provider_unreachable", arrived=False) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _failed(502, "broke the connection off before it answered", "provider_unreachable") from exc
@@ -165,20 +165,12 @@ class Upstream:
     ) -> AsyncIterator[bytes]:
         """An upload's pieces; each one sent gives the provider its full time again."""
         async for chunk in chunks:
-            clock.reschedule(self._patience_ends(deadline))
+            with contextlib.suppress(RuntimeError):  # its answer came before the last piece: nobody waits any more
+                clock.reschedule(self._patience_ends(deadline))
             yield chunk
 
     async def close(self) -> None:
         await self._session.close()
-
-
-def _ssl_context(config: ProviderConfig) -> ssl.SSLContext | bool:
-    if config.ca_file is None and config.client_cert is None:
-        return True
-    context = ssl.create_default_context(cafile=config.ca_file)
-    if config.client_cert is not None:
-        context.load_cert_chain(config.client_cert)
-    return context
 
 
 def _too_long(timeouts: Timeouts) -> AttemptFailed:

@@ -19,9 +19,11 @@ from ruamel.yaml import YAML
 from gateway import telemetry
 from gateway.app import App
 from gateway.config import Config, load
+from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
 from tests.simulators import find_vendors
 from tests.simulators.base import Simulator
+from tests.wire import Wire
 
 SIGNING_KEY = "a signing key for tests"
 TENANT_KEYS = {"alice": "alice-key", "bob": "bob-key", "carol": "carol-key"}
@@ -157,6 +159,23 @@ async def start_gateway(
         await app.stop(grace_s=1)
 
 
+Dial = Callable[..., Awaitable[Wire]]
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Dial]:
+    """Call a gateway on a wire of one's own: `await dial(gateway)`."""
+    wires: list[Wire] = []
+
+    async def dialled(gateway: Running, **settings: Any) -> Wire:
+        wires.append(await Wire.dial(gateway.url, **settings))
+        return wires[-1]
+
+    yield dialled
+    for wire in wires:
+        wire.close()
+
+
 def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
     """A configuration as its author would write it. Each vendor is a provider of its name with the accounts acme,
     which the tenants alice and bob share, and bolt, which carol owns. The first provider is everybody's default."""
@@ -200,3 +219,30 @@ def load_settings(settings: Mapping[str, Any], folder: Path, environ: Mapping[st
     with path.open("w") as file:
         YAML(typ="safe", pure=True).dump(settings, file)
     return load(path, environ)
+
+
+async def eventually(happened: Callable[[], bool], *, within_s: float = 5) -> None:
+    """Wait for what nobody announces; raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not happened():
+            await asyncio.sleep(0.005)
+
+
+def edit(**places: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of settings by their places: `edit(limits__receive_s=0.1, providers__openai__max_attempts=1)`. A value
+    that is a mapping is added to what is there."""
+
+    def change(settings: dict[str, Any]) -> None:
+        for place, value in places.items():
+            *folders, name = place.split("__")
+            section = settings
+            for folder in folders:
+                section = section.setdefault(folder, {})
+            section[name] = {**section.get(name, {}), **value} if isinstance(value, dict) else value
+
+    return change
+
+
+def public_id(kind: str, upstream: str, *, tenant: str = "alice", provider: str = "openai") -> str:
+    """How the gateway calls an object that it has never seen, of the account acme."""
+    return IdSigner([SIGNING_KEY.encode()]).sign(upstream, kind=kind, tenant=tenant, route=route_of(provider, "acme"))

@@ -110,9 +110,8 @@ async def _read_all(index: OwnerIndex, owned: Owned, upstream: list[str], read: 
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
     found = [task.result() for task in tasks]
-    gone = [upstream_id for upstream_id, item in zip(upstream, found, strict=True) if item is None]
-    if gone:
-        await index.remove(owned, gone)
+    missing = [upstream_id for upstream_id, item in zip(upstream, found, strict=True) if item is None]
+    await index.seen(owned, found=[one for one in upstream if one not in missing], missing=missing)
     return [item for item in found if item is not None]
 
 

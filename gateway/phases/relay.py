@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed, BrokenOff
-from gateway.phases.respond import begin, finish
+from gateway.phases.respond import begin, finish, reach
 from gateway.phases.rewrite_events import EventRewriter, error_data, read_object, run_as_events
 from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
@@ -33,20 +33,15 @@ _FILE_HEADERS = ("Content-Type", "Content-Disposition")
 class _CallerWriter:
     """The way to the caller, with back-pressure: a write waits until the caller has room, for `timeout_s` at most."""
 
-    def __init__(self, response: web.StreamResponse, timeout_s: float) -> None:
+    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, timeout_s: float) -> None:
+        self._request = request
         self._response = response
         self._timeout_s = timeout_s
         self.bytes_out = 0
 
     async def write(self, data: bytes) -> None:
         """Raises BrokenOff when the caller left or does not read."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._response.write(data)
-        except TimeoutError as exc:
-            raise BrokenOff("the caller did not read for listener.write_timeout_s") from exc
-        except ConnectionError as exc:
-            raise BrokenOff("the caller left") from exc
+        await reach(self._request, self._response.write(data), self._timeout_s)
         self.bytes_out += len(data)
 
 
@@ -63,13 +58,13 @@ async def relay_file(
     response = web.StreamResponse(headers={**crossing, **told})
     response.content_length = answer.length_bytes
     await begin(request, response, record)
-    writer = _CallerWriter(response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s)
     try:
         while piece := await _next_piece(answer, record):
             await writer.write(piece)
     finally:
         record.note(bytes_out=writer.bytes_out)
-    await finish(response)
+    await finish(request, response, listener.write_timeout_s)
     return response
 
 
@@ -115,8 +110,8 @@ async def relay_run(
     """A run that came as one object, in the form of the stream that was asked for."""
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    await _CallerWriter(response, listener.write_timeout_s).write(run_as_events(run))
-    await finish(response)
+    await _CallerWriter(request, response, listener.write_timeout_s).write(run_as_events(run))
+    await finish(request, response, listener.write_timeout_s)
     return response
 
 
@@ -139,7 +134,7 @@ async def relay_stream(
     """
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    writer = _CallerWriter(response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s)
     try:
         await _relay_events(answer, beginning, rewriter, writer, listener=listener, limits=limits)
     except (AttemptFailed, EventTooLarge) as failed:
@@ -150,7 +145,7 @@ async def relay_stream(
         raise BrokenOff(what) from failed
     finally:
         record.note(bytes_out=writer.bytes_out, events=rewriter.events)
-    await finish(response)
+    await finish(request, response, listener.write_timeout_s)
     return response
 
 

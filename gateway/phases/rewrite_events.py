@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import codec, shapes
+from gateway.phases.rewrite_in import in_envelope
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
 from gateway.vendors.vendor import Vendor
@@ -26,17 +27,27 @@ class EventRewriter:
             self.is_done = True
             return event.encode()
         data = read_object(event.data)
-        if data is not None:
+        if event.data is None and (document := read_object(others := b"\n".join(event.others))) is not None:
+            return self._unmask(document, others)
+        if event.data is not None and (event.name == "error" or _is_error(data)):
+            event.data = self._error(event.data)
+        elif data is not None:
             event.data = codec.dumps(self._rewrite(event.name, data))
-        elif event.name == "error" and event.data is not None:
-            prose = self._public.in_prose(event.data.decode("utf-8", "replace"))
-            event.data = error_data(prose, "provider_error")
         return event.encode()
 
+    def _unmask(self, document: dict[str, Any], raw: bytes) -> bytes:
+        """JSON under a stream's label, which a parser of events takes for lines without a meaning: the run, or what
+        went wrong. It is the whole answer."""
+        self.is_done = True
+        if type(document.get("status")) is str:
+            return run_as_events(self._rewrite("thread.run", document))
+        return Event("error", self._error(raw)).encode()
+
+    def _error(self, raw: bytes) -> bytes:
+        # Unwrapped it raises nothing in openai-python; wrapped it raises with the vendor's words.
+        return in_envelope(raw, self._public, default_type="server_error", default_code="provider_error")
+
     def _rewrite(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
-        if name == "error" and type(data.get("error")) is not dict:
-            # Unwrapped it raises nothing in openai-python; wrapped it raises with the vendor's words.
-            data = {"error": data}
         self._mend(data)
         shapes.rewrite(data, shapes.shape_of_event(name, data), self._public)
         return data
@@ -51,6 +62,11 @@ def read_object(data: bytes | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if type(document) is dict else None
+
+
+def _is_error(data: dict[str, Any] | None) -> bool:
+    """Whether an event's data is an error whatever the event is called: some streams have no names."""
+    return data is not None and type(data.get("error")) is dict and "object" not in data
 
 
 def error_data(message: str, code: str) -> bytes:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from html import unescape
 from typing import Any
 
-import orjson
-
 from gateway import codec, shapes
 from gateway.errors import NEVER_REPEAT, GatewayError
 from gateway.lists import Page, complete
@@ -28,7 +26,9 @@ CROSSING_TO_CALLER = (
 `x-request-id` as `x-upstream-request-id`. Everything else stays here: cookies, organisation, project, servers."""
 
 _PROSE_LIMIT = 2000
-_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_DEPTH_LIMIT = 100
+_TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+"""Written so that the time grows with the text and not with its square."""
 
 
 def crossing_headers(headers: Mapping[str, str], target: Target) -> dict[str, str]:
@@ -99,35 +99,43 @@ def refuse(
             source="gateway",
             headers=NEVER_REPEAT,
         )
+    error = in_envelope(raw, public, default_type=_default_type(refusal.status))
+    status = refusal.status if refusal.status >= 400 else 502  # a redirect is no answer of this API
+    answered = crossing_headers(headers, target) | (NEVER_REPEAT if may_have_run(operation, refusal) else {})
+    return Reply(status, error, answered)
+
+
+def in_envelope(raw: bytes, public: PublicIds, *, default_type: str, default_code: str | None = None) -> bytes:
+    """What a provider says went wrong, in whatever shape, as OpenAI's SDKs expect it of answers and stream events."""
     fields = _error_fields(raw)
     message = fields.pop("message", None) or _prose(raw)
     param = fields.pop("param", None)
     error = {
         "message": public.in_prose(message)[:_PROSE_LIMIT],
-        "type": _default_type(refusal.status),
+        "type": fields.pop("type", None) or default_type,
         "param": param,
-        "code": None,
-        **{name: rewrite_all_prose(value, public.in_prose) for name, value in fields.items()},
+        "code": fields.pop("code", None) or default_code,
     }
-    status = refusal.status if refusal.status >= 400 else 502  # a redirect is no answer of this API
-    answered = crossing_headers(headers, target) | (NEVER_REPEAT if may_have_run(operation, refusal) else {})
-    return Reply(status, orjson.dumps({"error": error}, default=str), answered)
+    return codec.dumps({"error": error | rewrite_all_prose(fields, public.in_prose)})
 
 
 def _error_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of an error body of any shape; `message` is a text or missing."""
+    """The fields of an error body of any shape; `message` is a text or missing. What is no JSON, or absurdly deep,
+    has none."""
     try:
         document = codec.loads(raw)
     except ValueError:
+        return {}
+    if codec.is_deeper_than(document, raw, _DEPTH_LIMIT):
         return {}
     inner = document.get("error") if type(document) is dict else None
     if type(inner) is dict:
         fields = dict(inner)
     elif type(document) is dict:
         fields = {name: document[name] for name in ("type", "param", "code") if name in document}
-        fields["message"] = inner
-        for name in ("message", "detail", "description", "title"):
-            fields["message"] = fields["message"] or document.get(name)
+        # Frameworks say the status in `error` ("Not Found") and what happened beside it.
+        names = ("message", "detail", "description", "error_description", "error", "title")
+        fields["message"] = next((document[name] for name in names if document.get(name)), None)
     else:
         fields = {"message": document}
     message = fields.get("message")

@@ -2,6 +2,8 @@
 
     lock the data folder → does a server answer at its socket? adopt it : start one → wait until it answers
 
+A server holds a lock of its own as long as it lives, so that none is started beside one that is merely slow.
+
 The server belongs to whoever started it. It dies with its owner (Linux: the kernel sees to that; elsewhere the next
 gateway adopts it), and a gateway whose server is gone starts another under the lock. Everything is in the append-only
 file: killing the server loses nothing that was acknowledged, a power cut at most about a second.
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from redis import Redis
@@ -35,6 +37,7 @@ from gateway.telemetry import log
 
 _START_S = 20.0
 _STOP_S = 5.0
+_ANSWER_S = 1.0
 _CHECK_S = 0.1
 _SOCKET_PATH_LIMIT = 100
 """macOS takes socket paths of at most 104 bytes."""
@@ -79,10 +82,11 @@ class EmbeddedValkey:
         try:
             self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             async with self._lock():
-                if await asyncio.to_thread(self._answers):
-                    log.info("valkey.adopted", data_dir=str(self._data_dir))
-                    return
-                await self._spawn()
+                with (self._data_dir / "server.lock").open("w") as held:
+                    if await self._has_server(held.fileno()):
+                        log.info("valkey.adopted", data_dir=str(self._data_dir))
+                        return
+                    await self._spawn(held.fileno())
         except OSError as exc:
             raise EmbeddedStoreError(f"store.data_dir {self._data_dir}: {exc.strerror or exc}") from exc
 
@@ -93,14 +97,30 @@ class EmbeddedValkey:
             await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
             yield
 
+    async def _has_server(self, held: int) -> bool:
+        """Whether a server answers. One that holds its lock and does not answer is slow, or still ending: it is waited
+        for, because a second one on the same file would destroy it."""
+        give_up = time.monotonic() + _START_S
+        while not await asyncio.to_thread(self._answers):
+            with suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+            if time.monotonic() > give_up:
+                raise EmbeddedStoreError(f"a Valkey holds {self._data_dir} and does not answer; end it or wait for it")
+            await asyncio.sleep(_CHECK_S)
+        return True
+
     def _answers(self) -> bool:
         try:
-            with Redis(unix_socket_path=str(self.socket), socket_timeout=1, retry=Retry(NoBackoff(), 0)) as redis:
+            with Redis(
+                unix_socket_path=str(self.socket), socket_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0)
+            ) as redis:
                 return bool(redis.ping())
         except (RedisError, OSError):
             return False
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, held: int) -> None:
+        """Start a server. It inherits `held` and with it the lock, until it is gone."""
         log_path = self._data_dir / "valkey.log"
         settings = {
             "port": "0",
@@ -122,6 +142,7 @@ class EmbeddedValkey:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the gateway, which then ends its server in good order
             preexec_fn=_die_with_parent(),
+            pass_fds=(held,),
         )
         await asyncio.to_thread(self._wait_until_it_answers, self._process, log_path)
         log.info("valkey.started", pid=self._process.pid, data_dir=str(self._data_dir))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from gateway.store.connection import Store, StoreAway
@@ -20,7 +21,23 @@ for i = 1, #ARGV do
   redis.call('ZADD', KEYS[1], 'NX', now[1] * 1000000 + now[2] + i, ARGV[i])
 end
 """
+_SEEN = """
+local now = tonumber(redis.call('TIME')[1])
+local found = tonumber(ARGV[2])
+for i = 3, 2 + found do redis.call('ZREM', KEYS[2], ARGV[i]) end
+for i = 3 + found, #ARGV do
+  local since = redis.call('ZSCORE', KEYS[2], ARGV[i])
+  if not since then
+    redis.call('ZADD', KEYS[2], now, ARGV[i])
+  elseif now - tonumber(since) >= tonumber(ARGV[1]) then
+    redis.call('ZREM', KEYS[1], ARGV[i])
+    redis.call('ZREM', KEYS[2], ARGV[i])
+  end
+end
+"""
 _LATE_LIMIT = 10_000
+_MISSED_FOR_S = 3600
+"""An object is forgotten when the provider did not have it for an hour: one 404 may be a slip of something between."""
 
 
 class Owned(NamedTuple):
@@ -59,10 +76,16 @@ class OwnerIndex:
 
     async def remove(self, owned: Owned, upstream: Sequence[str]) -> None:
         """Forget objects that are gone. Never raises: a list skips what is not found."""
-        try:
+        with suppress(StoreAway):
             await self._store.run(lambda redis: redis.zrem(self._key(owned), *upstream))
-        except StoreAway:
-            return
+
+    async def seen(self, owned: Owned, *, found: Sequence[str], missing: Sequence[str]) -> None:
+        """Note what the provider had and what it had not. Never raises: the next list notes it again."""
+        keys = (self._key(owned), self._key(owned) + ":missing")
+        with suppress(StoreAway):
+            await self._store.run(
+                lambda redis: redis.eval(_SEEN, 2, *keys, _MISSED_FOR_S, len(found), *found, *missing)
+            )
 
     async def place(self, owned: Owned, upstream: str) -> float | None:
         """Where an object stands in the order of creation, None if it is not there. Raises StoreAway."""
