@@ -15,10 +15,16 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import bad_request
-
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _ESCAPED_ASCII = re.compile(rb"\\u00", re.IGNORECASE)
+
+
+class DuplicateName(ValueError):
+    """A name stands twice in one object."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' is given twice in one object")
+        self.name = name
 
 
 def loads(raw: bytes) -> Any:
@@ -87,7 +93,7 @@ def refuse_hidden_names(raw: bytes, names: Iterable[bytes]) -> None:
 
     Parsers disagree on which of two equal names counts. Ours takes the last; a provider that took the first would
     read an id that was never checked. Only bodies that mention an id's name, plain or escaped, are looked at.
-    Raises GatewayError 400.
+    Raises DuplicateName.
     """
     if not _ESCAPED_ASCII.search(raw) and not any(name in raw for name in names):
         return
@@ -97,7 +103,7 @@ def refuse_hidden_names(raw: bytes, names: Iterable[bytes]) -> None:
         if len(members) != len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise bad_request(f"'{twice}' is given twice in one object", param=twice, code="duplicate_name")
+            raise DuplicateName(twice)
         return members
 
     json.loads(raw, object_pairs_hook=unique)

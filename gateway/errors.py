@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
+from gateway import codec
 
 Source = Literal["caller", "provider", "gateway"]
 
@@ -63,11 +62,9 @@ class BrokenOff(ConnectionError):
 
 def envelope(error: GatewayError) -> bytes:
     """The body OpenAI's SDKs expect of an error."""
-    told = {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
-    try:
-        return orjson.dumps(told)
-    except TypeError:  # the caller's own words, repeated to it, hold a lone surrogate
-        return json.dumps(told).encode()
+    return codec.dumps(
+        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    )
 
 
 def unknown_id(kind: str, shown: str) -> GatewayError:

@@ -15,7 +15,7 @@ from gateway.telemetry import log
 
 
 class _Connection(web.RequestHandler):
-    """One caller's connection. What differs from aiohttp's is the answer to bytes that cannot be parsed, and the log."""
+    """One caller's connection. Other than aiohttp's are the answer to bytes that cannot be parsed, and the log."""
 
     __slots__ = ()
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codec import dumps, is_deeper_than, loads, refuse_hidden_names
-from gateway.errors import GatewayError
+from gateway.codec import DuplicateName, dumps, is_deeper_than, loads, refuse_hidden_names
 from tests.values import any_json, unhurried
 
 
@@ -127,9 +126,9 @@ def test_depth_is_counted_in_levels(raw: bytes, levels: int) -> None:
     ],
 )
 def test_a_name_that_stands_twice_cannot_hide_an_id(raw: bytes, name: str) -> None:
-    with pytest.raises(GatewayError) as refused:
+    with pytest.raises(DuplicateName) as refused:
         refuse_hidden_names(raw, [b"_id"])
-    assert (refused.value.status, refused.value.code, refused.value.param) == (400, "duplicate_name", name)
+    assert refused.value.name == name
 
 
 @pytest.mark.parametrize(

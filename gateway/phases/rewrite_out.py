@@ -52,7 +52,10 @@ def rewrite_body(body: Body, located: Located) -> bytes:
             slot.fill(upstream)
         return codec.dumps(body.document)
     if body.document is not None:
-        codec.refuse_hidden_names(body.raw, _ID_NAMES)
+        try:
+            codec.refuse_hidden_names(body.raw, _ID_NAMES)
+        except codec.DuplicateName as exc:
+            raise bad_request(str(exc), param=exc.name, code="duplicate_name") from exc
     return body.raw
 
 
