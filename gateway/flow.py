@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from aiohttp import web
 
@@ -15,10 +13,10 @@ from gateway.config import Config
 from gateway.errors import NEVER_REPEAT, AttemptFailed, BrokenOff, GatewayError, bad_request, envelope
 from gateway.health import Health
 from gateway.ids import IdSigner
-from gateway.lists import Page, is_truncated_by_ignored_cursor, read_page
+from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Caller, Directory, Reply
 from gateway.operations import Matched, Operation, match
-from gateway.ownership import Ownership, Unreadable
+from gateway.ownership import Ownership
 from gateway.phases.authenticate import authenticate
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.receive import Body, receive
@@ -146,29 +144,19 @@ class Gateway:
         page = _page(inbound.operation, located)
         sending = _sending(inbound, located, page)
         if page is not None and self._ownership.lists(sending):
-            try:
-                document = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
-            except Unreadable as unreadable:
-                refused = _refuse(sending, unreadable.response, public, record)
-                return await self._respond(inbound.request, refused, record)
-            return await self._respond(inbound.request, _reply(sending, document, {}, public, page), record)
-        response = await self._attempts(sending, record)
-        if response.relayed is not None:
-            return await self._relay(inbound.request, sending, response, response.relayed, public, record)
-        if page is not None and page.asked != inbound.operation.max_limit and _is_cut_off(response, page):
+            response = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
+        else:
+            response = await self._attempts(sending, record)
+        if page is not None and is_cut_off(response.document, page) and page.asked != inbound.operation.max_limit:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._attempts(_sending(inbound, located, page), record)
-        if page is not None and _is_cut_off(response, page):
-            log.warning("list.cut_off", provider=sending.target.provider.name, operation=inbound.operation.name)
-        if not response.is_success:
-            return await self._respond(inbound.request, _refuse(sending, response, public, record), record)
-        document = response.document
-        if not document and inbound.operation.answers == "deleted":
-            document = deleted(inbound.operation, located.path_ids[inbound.operation.kind])
-        await self._ownership.note(sending, located, document, inbound.caller.tenant)
-        record.note(upstream_id=document.get("id"))
-        reply = _reply(sending, document, response.headers, public, page)
-        record.note(public_id=document.get("id"))
+        if response.relayed is not None:
+            return await self._relay(inbound.request, sending, response, response.relayed, public, record)
+        if response.is_success:
+            await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
+            reply = _accept(sending, located, response, public, page, record)
+        else:
+            reply = _refuse(sending, response, public, record)
         return await self._respond(inbound.request, reply, record)
 
     def _locate(self, inbound: Inbound) -> Located:
@@ -272,14 +260,6 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
     )
 
 
-def _is_cut_off(response: Response, page: Page) -> bool:
-    """Whether a list shows that the provider ignores cursors, and that more may lie beyond what it showed."""
-    document = response.document
-    if not response.is_success or "has_more" in document:
-        return False
-    return is_truncated_by_ignored_cursor(document["data"], page)
-
-
 def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Reply:
     refusal = read_refusal(response.status, response.raw)
     record.note(error_source="provider", error_code=refusal.code)
@@ -293,15 +273,18 @@ def _refuse(sending: Sending, response: Response, public: PublicIds, record: Rec
     )
 
 
-def _reply(
-    sending: Sending,
-    document: dict[str, Any],
-    headers: Mapping[str, str],
-    public: PublicIds,
-    page: Page | None,
+def _accept(
+    sending: Sending, located: Located, response: Response, public: PublicIds, page: Page | None, record: Record
 ) -> Reply:
-    rewritten = rewrite_in(sending.operation, document, target=sending.target, public=public, page=page)
-    return as_reply(rewritten, crossing_headers(headers, sending.target))
+    operation, document = sending.operation, response.document
+    if not document and operation.answers == "deleted":
+        document = deleted(operation, located.path_ids[operation.kind])
+    if page is not None and is_cut_off(document, page):
+        log.warning("list.cut_off", provider=sending.target.provider.name, operation=operation.name)
+    record.note(upstream_id=document.get("id"))
+    document = rewrite_in(operation, document, target=sending.target, public=public, page=page)
+    record.note(public_id=document.get("id"))
+    return as_reply(document, crossing_headers(response.headers, sending.target))
 
 
 def _crashed(method: str) -> GatewayError:

@@ -36,9 +36,12 @@ def read_page(query: Sequence[tuple[str, str]], *, default_limit: int, max_limit
     return Page(limit, asked, given.get("order") or "desc", after, before)
 
 
-def is_truncated_by_ignored_cursor(items: Sequence[Any], page: Page) -> bool:
-    """The vendor ignored the cursor but honoured the limit: what the caller wants may lie beyond what came."""
-    return page.asked is not None and len(items) >= page.asked and _shows_cursor(items, page)
+def is_cut_off(answer: Mapping[str, Any] | None, page: Page) -> bool:
+    """Whether a list without `has_more` shows that the vendor ignored the cursor but honoured the limit: what the
+    caller wants may lie beyond what came. None is the answer of a request that failed."""
+    if answer is None or "has_more" in answer or page.asked is None:
+        return False
+    return len(answer["data"]) >= page.asked and _shows_cursor(answer["data"], page)
 
 
 def complete(answer: Mapping[str, Any], page: Page) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from gateway.store.owner_index import Owned, OwnerIndex
 from gateway.telemetry import Record
 
 
-class Unreadable(Exception):
-    """The provider refused to give one of the listed objects: what it said then is the answer to the list."""
+class _Unreadable(Exception):
+    """The provider refused to give one of the listed objects."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(f"status {response.status}")
@@ -42,12 +42,9 @@ class Ownership:
         """Whether this request is a list that comes from the owner index."""
         return sending.operation.owned == "list" and sending.target.account.owned_by is None
 
-    async def list(
-        self, sending: Sending, located: Located, page: Page, tenant: Tenant, record: Record
-    ) -> dict[str, Any]:
-        """A list object with upstream ids: each object is read from the provider as it is now.
-
-        Raises GatewayError as `list_owned` does, and Unreadable when the provider does not give an object.
+    async def list(self, sending: Sending, located: Located, page: Page, tenant: Tenant, record: Record) -> Response:
+        """A list object with upstream ids, each object read from the provider as it is now; or what the provider said
+        when it did not give one. Raises GatewayError as `list_owned` does.
         """
         operation, target = sending.operation, sending.target
         collection = sending.outbound.url.partition("?")[0]
@@ -59,12 +56,16 @@ class Ownership:
             if response.status == 404:
                 return None
             if not response.is_success:
-                raise Unreadable(response)
+                raise _Unreadable(response)
             document: dict[str, Any] = response.document
             return document
 
         owned = Owned(tenant.id, target.account.route, operation.kind)
-        return await list_owned(self._index, owned, operation, located, page, read)
+        try:
+            document = await list_owned(self._index, owned, operation, located, page, read)
+        except _Unreadable as unreadable:
+            return unreadable.response
+        return Response(200, {}, document=document)
 
     async def note(self, sending: Sending, located: Located, answered: dict[str, Any], tenant: Tenant) -> None:
         """Remember what a success created and forget what it removed, before the caller gets its answer."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.lists import Page, complete, is_truncated_by_ignored_cursor, read_page
+from gateway.lists import Page, complete, is_cut_off, read_page
 from tests.values import unhurried
 
 
@@ -174,7 +174,7 @@ def test_items_without_ids_are_passed_on() -> None:
     ],
 )
 def test_a_full_page_with_the_cursor_in_it_hides_what_follows(names: str, query: str, is_truncated: bool) -> None:
-    assert is_truncated_by_ignored_cursor(items(names), page(query, maximum=10)) == is_truncated
+    assert is_cut_off({"data": items(names)}, page(query, maximum=10)) == is_truncated
 
 
 MAXIMUM = 8
