@@ -39,7 +39,9 @@ upstream_ids = (
     [
         (b"a golden signing key", "thread_abc123", "thread", "alice", "thread_abc123ap0Yab9d4efcf0d7b297ee8a"),
         (b"a golden signing key", "Fäden 🧵", "run", "Bob", "Fäden 🧵ap0Y7d616663dec38e1b17aa"),  # beyond ASCII
-        (b"k" * 100, "file-1", "file", "alice", "file-1ap0Yea83ff6e16f7ec6a6f70"),  # longer than BLAKE2b takes
+        (b"k" * 64, "file-1", "file", "alice", "file-1ap0Y0dadccd2482252f5aad8"),  # as long as BLAKE2b takes
+        (b"k" * 65, "file-1", "file", "alice", "file-1ap0Y96b7f36b84a3f7bba42e"),  # longer
+        (b"k" * 100, "file-1", "file", "alice", "file-1ap0Yea83ff6e16f7ec6a6f70"),
     ],
 )
 def test_ids_issued_today_verify_for_ever(key: bytes, upstream: str, kind: str, tenant: str, public: str) -> None:

