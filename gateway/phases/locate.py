@@ -79,7 +79,7 @@ def locate(
         return _Claim(kind, shown, param, signer.verify(shown, kind=kind, tenant=tenant.id))
 
     path_claims = [claim(kind, shown, kind) for kind, shown in matched.shown.items()]
-    query_claims = [claim(kinds[name], value, name) for name, value in pairs if name in kinds]
+    query_claims = [claim(kinds[name], value, name) for name, value in pairs if name in kinds and value]
     body_claims = [claim(slot.kind, slot.shown, slot.param) for slot in slots]
     claims = [*path_claims, *query_claims, *body_claims]
     target = _target(claims, tenant=tenant, directory=directory) or _chosen(
@@ -89,7 +89,7 @@ def locate(
     known = {up: claim.shown for claim, up in zip(claims, upstream, strict=True)}
     found = iter(upstream)
     path_ids = {claim.kind: next(found) for claim in path_claims}
-    query = [(name, next(found) if name in kinds else value) for name, value in pairs]
+    query = [(name, next(found) if name in kinds and value else value) for name, value in pairs]
     filled = list(zip(slots, found, strict=True))
     return Located(target, path_ids, query, bool(query_claims), filled, _spelling(claims), known)
 
