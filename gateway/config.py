@@ -286,7 +286,7 @@ class Timeouts(_Section):
     connect_s: Seconds = 5
     """Until the connection, TLS included, stands."""
     first_byte_s: Seconds = 120
-    """From the last byte sent to the answer's headers."""
+    """From the last byte sent to the answer's headers; `connect_s` is granted on top."""
     idle_s: Seconds = 300
     """Between two pieces of an answer or two events of a stream."""
     total_s: Seconds = 1800

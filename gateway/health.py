@@ -22,7 +22,7 @@ class Health:
         Ready means: accepting requests. A store that is away does not change that, because forwarding by id goes on
         without it; the body tells.
         """
-        if method != "GET" or path not in ("/healthz", "/readyz"):
+        if method not in ("GET", "HEAD") or path not in ("/healthz", "/readyz"):
             return None
         if path == "/healthz":
             return Reply(200, b'{"status":"alive"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
@@ -282,6 +283,38 @@ async def test_a_name_that_nobody_knows_is_unreachable(start_gateway: StartGatew
     status, answer, headers = await gateway.call("POST", "/v1/threads", {})
     assert (status, answer["error"]["code"]) == (502, "provider_unreachable")
     assert "x-should-retry" not in headers
+
+
+async def test_a_connection_that_does_not_come_about_carried_nothing(
+    start_gateway: StartGateway, vendor: Vendor, events: Events
+) -> None:
+    """A write is tried again, and callers may repeat it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        provider = {"base_url": f"http://127.0.0.1:{address[1]}", "timeouts": {"connect_s": 0.1}, "max_attempts": 2}
+        gateway = await start_gateway(vendor, change=edit(providers__openai=provider))
+        status, answer, headers = await gateway.call("POST", "/v1/threads", {})
+        for each in waiting:
+            each.close()
+    assert (status, answer["error"]["code"]) == (504, "provider_timeout")
+    assert "could not be connected to within 0.1 s" in answer["error"]["message"]
+    assert "x-should-retry" not in headers
+    assert [outcome for _, outcome in attempts(events)] == ["provider_timeout"] * 2
+
+
+async def test_an_answer_that_is_too_large_is_not_taken_whole(
+    start_gateway: StartGateway, vendor: Vendor, events: Events
+) -> None:
+    gateway = await start_gateway(vendor, change=edit(limits__answer_bytes=1000))
+    thread = await new_thread(gateway)
+    vendor.simulator.faults.add(faults.garbage(b'{"a":"' + b"x" * 1000 + b'"}', "application/json"), times=None)
+    status, answer, _ = await gateway.call("GET", f"/v1/threads/{thread}")
+    assert (status, answer["error"]["code"]) == (502, "provider_broken_answer")
+    assert "limits.answer_bytes" in answer["error"]["message"]
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------

@@ -208,6 +208,7 @@ async def test_ctrl_c_does_not_wait_for_a_long_stream(serve: Serve, demo: Demo) 
     serving.signal(signal.SIGINT)
     assert await serving.ended(within_s=4) == 0
     assert serving.stopped_within_s() < 2
+    assert serving.events("valkey.exited") == []
     with pytest.raises(aiohttp.ClientPayloadError):
         await reading
     assert serving.events("request.done")[-1]["outcome"] == "stopped"

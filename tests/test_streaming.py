@@ -734,6 +734,22 @@ async def test_a_broken_stream_is_told_to_a_caller_of_http_1_0_too(
     assert b"stream_broken" in (await wire.rest()).split(b"\n\n")[-2]
 
 
+async def test_a_cut_file_is_told_to_a_caller_of_http_1_0_too(
+    start_gateway: StartGateway, vendor: Vendor, dial: Dial
+) -> None:
+    async def half(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"half"))
+
+    async with Provider(half) as provider:
+        gateway = await start_gateway(vendor, change=edit(providers__openai__base_url=provider.url))
+        wire = await dial(gateway)
+        await wire.send(request("GET", f"/v1/files/{public_id('file', 'file-1')}/content", version="1.0"))
+        await wire.until(b"half")
+        with pytest.raises(ConnectionResetError):
+            await wire.receive()
+
+
 async def test_head_has_no_body_and_leaves_the_connection_usable(gateway: Running, dial: Dial) -> None:
     wire = await dial(gateway)
     for path, status in (("/v1/threads", 405), ("/v1/nothing", 404), ("/v1/threads", 405)):

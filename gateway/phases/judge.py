@@ -36,6 +36,11 @@ def blames_key(refusal: Refusal) -> bool:
     return refusal.status in (401, 402) or (refusal.status == 429 and refusal.code in _OUT_OF_MONEY)
 
 
+def is_about_key(code: str | None) -> bool:
+    """The same for an error within a stream, which has no status."""
+    return code == "invalid_api_key" or code in _OUT_OF_MONEY
+
+
 def judge(operation: Operation, outcome: Refusal | AttemptFailed, vendor: Vendor) -> Verdict:
     """The verdict on one attempt that brought no success.
 

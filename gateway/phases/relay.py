@@ -7,10 +7,12 @@ fault. Once our headers are out, the one honest end of a broken answer is a brok
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed, BrokenOff
@@ -62,10 +64,22 @@ async def relay_file(
     try:
         while piece := await _next_piece(answer, record):
             await writer.write(piece)
+    except BrokenOff:
+        if request.version < HttpVersion11:
+            _reset(request)  # to HTTP/1.0 the end of a connection is the end of a file; a reset is not
+        raise
     finally:
         record.note(bytes_out=writer.bytes_out)
     await finish(request, response, listener.write_timeout_s)
     return response
+
+
+def _reset(request: web.BaseRequest) -> None:
+    """Break the connection off so that the other side cannot take it for an end in good order."""
+    if request.transport is not None:
+        no_lingering = struct.pack("ii", 1, 0)
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+        request.transport.abort()
 
 
 async def _next_piece(answer: Answer, record: Record) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import codec, shapes
-from gateway.phases.rewrite_in import in_envelope
+from gateway.phases.judge import is_about_key
+from gateway.phases.rewrite_in import in_envelope, read_refusal
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
 from gateway.vendors.vendor import Vendor
@@ -44,6 +45,10 @@ class EventRewriter:
         return Event("error", self._error(raw)).encode()
 
     def _error(self, raw: bytes) -> bytes:
+        if is_about_key(read_refusal(0, raw).code):
+            return error_data(
+                "the provider accepts none of the gateway's keys any more", "upstream_credentials_exhausted"
+            )
         # Unwrapped it raises nothing in openai-python; wrapped it raises with the vendor's words.
         return in_envelope(raw, self._public, default_type="server_error", default_code="provider_error")
 

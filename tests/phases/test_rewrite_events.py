@@ -150,6 +150,14 @@ def test_a_failed_run_is_an_object_and_no_error() -> None:
     assert data_of(rewritten(of_json("thread.run.failed", document)))["id"] == public("r", "run")
 
 
+@pytest.mark.parametrize("code", ["invalid_api_key", "insufficient_quota", "billing_hard_limit_reached"])
+def test_what_is_about_our_key_is_not_told_in_a_stream_either(code: str) -> None:
+    for document in ({"error": {"message": "pay", "code": code}}, {"message": "pay", "code": code}):
+        error = data_of(rewritten(of_json("error", document)))["error"]
+        assert error["code"] == "upstream_credentials_exhausted"
+        assert "pay" not in error["message"]
+
+
 def test_our_own_error_event_has_the_envelope() -> None:
     assert json.loads(error_data("cut off \ud800", "stream_broken")) == {
         "error": {"message": "cut off \ud800", "type": "server_error", "param": None, "code": "stream_broken"}
