@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import pkgutil
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gateway
 from gateway.config import digest_of_key
 from gateway.ids import route_of
 from gateway.model import Directory, rendezvous
@@ -24,6 +28,23 @@ def renamed() -> Directory:
     return Directory(config_of({"providers": {"new": new, "side": side}, "tenants": tenants}))
 
 
+CHANGING = {"Record", "Body", "Event", "_Node"}
+"""What collects on its way, or is built before the first request."""
+
+
+def test_what_phases_pass_to_each_other_is_frozen() -> None:
+    """Every attempt starts from the same untouched request."""
+    modules = [info.name for info in pkgutil.walk_packages(gateway.__path__, "gateway.") if "demo" not in info.name]
+    changing = {
+        value.__name__
+        for module in modules
+        for value in vars(importlib.import_module(module)).values()
+        if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ in modules
+        if not value.__dataclass_params__.frozen and not issubclass(value, Exception)  # type: ignore[attr-defined]
+    }
+    assert changing == CHANGING
+
+
 def test_a_target_is_found_by_the_route_in_an_id() -> None:
     for provider, account in (("main", "acme"), ("main", "bolt"), ("side", "acme")):
         found = DIRECTORY.targets[route_of(provider, account)]
@@ -34,6 +55,7 @@ def test_a_target_is_found_by_the_route_in_an_id() -> None:
 def test_renaming_breaks_no_id() -> None:
     found = renamed().targets[route_of("main", "acme")]
     assert (found.provider.name, found.account.name) == ("new", "new")
+    assert (found.provider.id, found.account.id) == ("main", "acme")
     assert [tenant.id for tenant in renamed().tenants.values()] == ["alice-of-old", "bob"]
 
 

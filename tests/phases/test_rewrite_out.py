@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -269,7 +269,7 @@ def test_a_body_without_ids_goes_through_byte_for_byte(raw: bytes) -> None:
     assert rewritten("POST /v1/threads", raw) == raw
 
 
-@unhurried
+@settings(unhurried, max_examples=30)
 @given(st.dictionaries(st.text(), any_json))
 def test_any_body_without_ids_goes_through_byte_for_byte(document: dict[str, Any]) -> None:
     raw = json.dumps({"metadata": document}, indent=1).encode()
