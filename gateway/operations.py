@@ -198,7 +198,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get_store_file", "GET", f"{_STORE}/files/{{file}}", "file", "object", shapes.STORE_FILE),
     Operation("modify_store_file", "POST", f"{_STORE}/files/{{file}}", "file", "object", shapes.STORE_FILE, body={}),
     Operation("delete_store_file", "DELETE", f"{_STORE}/files/{{file}}", "file", "deleted", {"id": "file"}),
-    Operation("get_store_file_content", "GET", f"{_STORE}/files/{{file}}/content", "file", "page", {}),
+    Operation("get_store_file_content", "GET", f"{_STORE}/files/{{file}}/content", "file", "page", {"file_id": "file"}),
     Operation("create_batch", "POST", _BATCHES, "batch", "object", shapes.BATCH, body=shapes.NEW_BATCH),
     Operation("get_batch", "GET", f"{_BATCHES}/{{batch}}", "batch", "object", shapes.BATCH),
     Operation("cancel_batch", "POST", f"{_BATCHES}/{{batch}}/cancel", "batch", "object", shapes.BATCH, body={}),
@@ -255,7 +255,8 @@ _ROOT = _build()
 
 
 def match(method: str, raw_path: str) -> Matched:
-    """The operation of a request, under `/v1/…`, at the root, or under `/providers/{name}/…`.
+    """The operation of a request, under `/v1/…`, at the root, under `/openai/…` as Azure's clients call it, or any of
+    these under `/providers/{name}`.
 
     Raises GatewayError 404 for a path of no operation and 405, with `allow`, for a wrong method.
     """
@@ -263,7 +264,7 @@ def match(method: str, raw_path: str) -> Matched:
     provider = None
     if len(segments) > 2 and segments[0] == "providers":
         provider, segments = unquote(segments[1]), segments[2:]
-    if segments[:1] == ["v1"]:
+    if segments[:1] in (["v1"], ["openai"]):
         segments = segments[1:]
     found = list(_matching(_ROOT, segments, {}))
     for operations, shown in found:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gateway.errors import wrong_type
+from gateway.errors import bad_request, wrong_type
 
 PROSE = "prose"
 """Marker: text of the vendor in which ids of the request may stand, such as `last_error.message`."""
@@ -192,6 +192,10 @@ def find_slots(value: Any, shape: Shape, param: str = "") -> Iterator[Slot]:
     elif type(shape) is dict:
         if type(value) is not dict:
             raise wrong_type(param or "body", "an object", value)
+        for name in value:
+            if name not in shape and name.casefold() in shape:
+                # Some vendors' parsers do not tell capitals apart: what we take for unknown would be an id to them.
+                raise bad_request(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
         for name, inner in shape.items():
             if value.get(name) is not None:
                 yield from _slots_in(value, name, inner, f"{param}.{name}" if param else name)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.operations import BY_NAME, OPERATIONS
-from gateway.shapes import find_slots, rewrite, shape_of_event
+from gateway.shapes import NEW_RUN, find_slots, rewrite, shape_of_event
 from tests.values import any_json, unhurried
 
 _MESSAGE_FILES = ["attachments[].file_id", "content[].image_file.file_id", "file_ids[]"]
@@ -108,6 +108,7 @@ OBJECTS: dict[str, list[tuple[str, str]]] = {
     "vector_store": [("id", "vector_store")],
     "vector_store.file": [("id", "file"), ("vector_store_id", "vector_store"), ("last_error.message", "prose")],
     "vector_store.files_batch": [("id", "batch"), ("vector_store_id", "vector_store")],
+    "file_content": [("file_id", "file")],
     "search_results": [("data[].file_id", "file")],
 }
 """What vendors answer → the ids in it."""
@@ -123,6 +124,7 @@ ANSWERS: dict[str, str] = {
     "vector_store.file": "list_store_files create_store_file get_store_file modify_store_file list_batch_files",
     "vector_store.files_batch": "create_batch get_batch cancel_batch",
     "search_results": "search_vector_store",
+    "file_content": "get_store_file_content",
 }
 """Object → the operations that answer it, or a list of it."""
 
@@ -431,3 +433,11 @@ def test_an_event_nobody_has_heard_of_has_its_plain_ids_replaced(event: str) -> 
     data |= {f"{kind}_id": "theirs" for kind in kinds}
     expected = data | {f"{kind}_id": f"public {kind} of theirs" for kind in kinds} | {"id": "public by_prefix of w"}
     assert rewrite(data, shape_of_event(event, data), named) == expected
+
+
+@pytest.mark.parametrize("name", ["Assistant_ID", "ASSISTANT_ID", "a\u017f\u017fistant_id"])
+def test_a_name_in_other_capitals_cannot_hide_an_id(name: str) -> None:
+    """Parsers that do not tell capitals apart, Go's among them, would read it."""
+    with pytest.raises(GatewayError) as refused:
+        list(find_slots({name: "asst_raw"}, NEW_RUN))
+    assert (refused.value.status, refused.value.param) == (400, name)

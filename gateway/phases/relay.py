@@ -17,7 +17,7 @@ from aiohttp import HttpVersion11, web
 from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed, BrokenOff
 from gateway.phases.respond import begin, finish, reach
-from gateway.phases.rewrite_events import EventRewriter, error_data, read_object, run_as_events
+from gateway.phases.rewrite_events import EventRewriter, error_data, is_run, read_object, run_as_events
 from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
 from gateway.upstream import Answer
@@ -104,7 +104,7 @@ async def begin_stream(answer: Answer, limit_bytes: int) -> bytes | dict[str, An
     if beginning.lstrip(b"\xef\xbb\xbf\r\n").startswith(_FIELD_NAMES):
         return beginning
     run = read_object(beginning + await answer.read(limit_bytes))
-    if run is None or type(run.get("status")) is not str:
+    if run is None or not is_run(run):
         raise AttemptFailed(
             502,
             "answered a streamed request with something that is not a stream",
