@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 
 from gateway.attempts import Attempts
 from gateway.config import Config
+from gateway.credentials import Keyring
 from gateway.demo import DemoServer
 from gateway.flow import Gateway
 from gateway.health import Health
@@ -70,7 +71,7 @@ class App:
         for upstream in upstreams.values():
             self._closing.push_async_callback(upstream.close)
         self._health = Health(lambda: store.is_ready)
-        attempts = Attempts(upstreams, strategy=RoundRobin(), limits=config.limits)
+        attempts = Attempts(upstreams, strategy=RoundRobin(), limits=config.limits, keyring=Keyring())
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         gateway = Gateway(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.config import Limits
+from gateway.credentials import Credentials, KeyRefused, Keyring
 from gateway.errors import NEVER_REPEAT, AttemptFailed, GatewayError
 from gateway.model import Key, Outbound, Provider, Target
 from gateway.operations import Operation
@@ -42,11 +43,13 @@ class Attempts:
         *,
         strategy: Strategy,
         limits: Limits,
+        keyring: Keyring,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upstreams = upstreams
         self._strategy = strategy
         self._limits = limits
+        self._keyring = keyring
         self._pause = pause
 
     async def __call__(self, sending: Sending, record: Record) -> Response:
@@ -92,24 +95,38 @@ class Attempts:
         raise failure(outcome, operation, provider) from outcome
 
     async def _send(self, sending: Sending, key: Key, record: Record) -> Response | AttemptFailed:
+        """One attempt with a key; after a 401 one more, if the key can be presented anew."""
+        credentials = self._keyring(sending.target, key)
+        outcome, presented = await self._send_once(sending, key, credentials, record)
+        if isinstance(outcome, Response) and outcome.status == 401 and credentials.renew(presented):
+            outcome, _ = await self._send_once(sending, key, credentials, record)
+        return outcome
+
+    async def _send_once(
+        self, sending: Sending, key: Key, credentials: Credentials, record: Record
+    ) -> tuple[Response | AttemptFailed, Mapping[str, str]]:
         provider = sending.target.provider
         ended = record.begin_attempt(provider.name, key.name)
+        presented: Mapping[str, str] = {}
         try:
+            presented = await credentials.headers()
             response = await send(
                 sending.operation,
                 sending.outbound,
                 sending.body,
                 sending.payload,
-                credentials=provider.vendor.credentials(key.secret.reveal()),
+                credentials=presented,
                 upstream=self._upstreams[provider.name],
                 limits=self._limits,
                 deadline=sending.deadline,
             )
+        except KeyRefused:
+            response = Response(401, {})  # as if the provider itself had said so
         except AttemptFailed as failed:
             ended(error=failed.code)
-            return failed
+            return failed, presented
         ended(status=response.status)
-        return response
+        return response, presented
 
     @staticmethod
     def _is_late(sending: Sending) -> bool:

@@ -8,6 +8,7 @@ folder) and never stand in the file itself.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import ssl
@@ -276,6 +277,8 @@ class Account(_Section):
     """Sent as the vendor's project header, where it has one."""
     owned_by: Name | None = None
     """The tenant who alone uses this account: its lists are then the provider's own, and rate-limit headers cross."""
+    options: Mapping[str, str] = Field(default_factory=dict)
+    """What the vendor needs to know of an account beside its keys; see the vendor's section in the README."""
     raw_ids: bool = False
     """Let the owning tenant go on with ids it had before the gateway. Needs `owned_by`."""
 
@@ -304,6 +307,10 @@ class Provider(_Section):
     """Where the API begins, for example `https://api.openai.com/v1`. Default: the vendor's own address."""
     accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]
     """Accounts at this provider, by name."""
+    api_version: str | None = None
+    """Value of the `api-version` query for vendors that have one. Default: the vendor's."""
+    models: Mapping[str, str] = Field(default_factory=dict)
+    """Model names as callers say them → as this provider calls them. Names that are not listed pass as they are."""
     proxy: SecretUrl | None = None
     """Outgoing HTTP proxy for this provider, `http://host:port`; by reference when it holds a password."""
     ca_file: ExistingFile | None = None
@@ -450,17 +457,33 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"listener.tls: certificate and private key cannot be used: {exc.strerror or exc}"
 
 
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
 def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, TenantConfig]) -> Iterator[str]:
     if provider.base_url is None and vendors.VENDORS[provider.vendor].base_url is None:
         yield f"providers.{name}.base_url: is missing; vendor {provider.vendor} has no address of its own"
     if provider.proxy is not None and not re.match(r"https?://", provider.proxy.reveal()):
         yield f"providers.{name}.proxy: begins with http:// or https://"
+    vendor = vendors.VENDORS[provider.vendor]
+    if vendor.needs is not None and not _is_installed(vendor.needs[0]):
+        yield f"providers.{name}.vendor: {vendor.name} needs more: pip install 'threads-gateway[{vendor.needs[1]}]'"
+    if provider.api_version is not None and vendor.api_version is None:
+        yield f"providers.{name}.api_version: vendor {vendor.name} has none"
     try:
         provider.tls_context()
     except (OSError, ssl.SSLError) as exc:
         yield f"providers.{name}: ca_file or client_cert cannot be used: {exc.strerror or exc}"
     for account_name, account in provider.accounts.items():
         where = f"providers.{name}.accounts.{account_name}"
+        for option in sorted(vendor.required_options - account.options.keys()):
+            yield f"{where}.options.{option}: is missing; vendor {vendor.name} needs it"
+        for option in sorted(account.options.keys() - vendor.required_options - vendor.allowed_options):
+            yield f"{where}.options.{option}: vendor {vendor.name} has no such option"
         if account.owned_by is not None and account.owned_by not in tenants:
             yield f"{where}.owned_by: no tenant is named {account.owned_by}"
         if account.raw_ids and account.owned_by is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,8 @@ from gateway.spool import Spool
 from gateway.telemetry import Record, log
 from gateway.upstream import Answer
 
+_API_VERSION = re.compile(r"(^|&)api-version=[^&]*")
+
 
 @dataclass(frozen=True)
 class Inbound:
@@ -49,7 +52,9 @@ class Inbound:
 
     @property
     def raw_query(self) -> str:
-        return self.request.rel_url.raw_query_string
+        """The query, without the version that Azure's clients name in it: a provider gets its own."""
+        query = self.request.rel_url.raw_query_string
+        return _API_VERSION.sub("", query).removeprefix("&") if "api-version" in query else query
 
     @property
     def chosen_provider(self) -> str | None:
@@ -199,7 +204,7 @@ class Gateway:
                 request,
                 answer,
                 beginning,
-                EventRewriter(public, provider.vendor),
+                EventRewriter(public, provider.mend),
                 crossing,
                 provider=provider.name,
                 listener=self._listener,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.config import Config, Secret, Timeouts
 from gateway.ids import route_of
@@ -30,6 +31,7 @@ class Account:
     keys: tuple[Key, ...]
     organization: str | None = None
     project: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     owned_by: str | None = None
     """Id of the tenant who alone uses it."""
     raw_ids: bool = False
@@ -47,6 +49,17 @@ class Provider:
     accounts: Mapping[str, Account]
     timeouts: Timeouts
     max_attempts: int
+    api_version: str | None = None
+    upstream_models: Mapping[str, str] = field(default_factory=dict)
+    """Model as callers say it → as the provider calls it."""
+    public_models: Mapping[str, str] = field(default_factory=dict)
+    """The reverse; where several names lead to one model, the first in the configuration."""
+
+    def mend(self, answer: dict[str, Any]) -> None:
+        """Bring one answered object to the reference's shape and to callers' names of models, in place."""
+        self.vendor.mend(answer)
+        if self.public_models and (public := self.public_models.get(str(answer.get("model")))) is not None:
+            answer["model"] = public
 
 
 @dataclass(frozen=True)
@@ -131,13 +144,25 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
             keys=tuple(Key(key_name, key.secret) for key_name, key in account.keys.items()),
             organization=account.organization,
             project=account.project,
+            options=dict(account.options),
             owned_by=tenant_ids[account.owned_by] if account.owned_by else None,
             raw_ids=account.raw_ids,
         )
         for account_name, account in given.accounts.items()
     }
     base_url = str(given.base_url or vendor.base_url).rstrip("/")
-    return Provider(provider_id, name, vendor, base_url, accounts, given.timeouts, given.max_attempts)
+    return Provider(
+        id=provider_id,
+        name=name,
+        vendor=vendor,
+        base_url=base_url,
+        accounts=accounts,
+        timeouts=given.timeouts,
+        max_attempts=given.max_attempts,
+        api_version=given.api_version or vendor.api_version,
+        upstream_models=dict(given.models),
+        public_models={upstream: public for public, upstream in reversed(list(given.models.items()))},
+    )
 
 
 def _tenant(name: str, config: Config) -> Tenant:

@@ -15,6 +15,7 @@ from gateway.operations import BY_NAME
 from gateway.phases.list_owned import list_owned
 from gateway.phases.locate import Located
 from gateway.phases.note_owner import note_owner
+from gateway.phases.rewrite_out import url_of
 from gateway.phases.send import Response
 from gateway.store.owner_index import Owned, OwnerIndex
 from gateway.telemetry import Record
@@ -47,11 +48,11 @@ class Ownership:
         when it did not give one. Raises GatewayError as `list_owned` does.
         """
         operation, target = sending.operation, sending.target
-        collection = sending.outbound.url.partition("?")[0]
         get = BY_NAME[f"get_{operation.kind}"]
 
         async def read(upstream_id: str) -> dict[str, Any] | None:
-            outbound = replace(sending.outbound, url=f"{collection}/{quote(upstream_id, safe='')}")
+            url = url_of(target.provider, f"{operation.template}/{quote(upstream_id, safe='')}")
+            outbound = replace(sending.outbound, url=url)
             response = await self._attempts(replace(sending, operation=get, outbound=outbound), record)
             if response.status == 404:
                 return None

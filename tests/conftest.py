@@ -187,8 +187,15 @@ def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
                 "vendor": vendor.simulator.dialect.name,
                 "base_url": vendor.simulator.url,
                 "accounts": {
-                    "acme": {"keys": {"one": f"${{{_env(vendor)}_0}}", "two": f"${{{_env(vendor)}_1}}"}},
-                    "bolt": {"keys": {"one": f"${{{_env(vendor)}_2}}"}, "owned_by": "carol"},
+                    "acme": {
+                        "keys": {"one": f"${{{_env(vendor)}_0}}", "two": f"${{{_env(vendor)}_1}}"},
+                        "options": dict(vendor.simulator.options_of("acme")),
+                    },
+                    "bolt": {
+                        "keys": {"one": f"${{{_env(vendor)}_2}}"},
+                        "options": dict(vendor.simulator.options_of("bolt")),
+                        "owned_by": "carol",
+                    },
                 },
             }
             for vendor in vendors

@@ -155,7 +155,11 @@ def test_a_configuration_is_frozen(tmp_path: Path) -> None:
         ("limits.json_depth", 901, "limits.json_depth: Input should be less than or equal to 900 (given: 901)"),
         ("providers.main.max_attempts", 0, "providers.main.max_attempts: Input should be greater than or equal to 1"),
         ("providers.main.timeouts.idle_s", "soon", "providers.main.timeouts.idle_s: Input should be a valid number"),
-        ("providers.main.vendor", "opnai", "providers.main.vendor: unknown vendor; known: aimlapi, apilaplas, openai"),
+        (
+            "providers.main.vendor",
+            "opnai",
+            "providers.main.vendor: unknown vendor; known: aimlapi, apilaplas, azure, foundry, openai",
+        ),
         ("providers.main.vendor", DELETED, "providers.main.vendor: is missing"),
         ("providers.main.base_url", "ftp://x", "providers.main.base_url: URL scheme should be 'http' or 'https'"),
         ("providers.main.base_url", "x", "providers.main.base_url: Input should be a valid URL"),

@@ -73,11 +73,12 @@ def test_the_example_is_a_good_configuration(tmp_path: Path) -> None:
 
 
 def test_the_example_is_good_with_every_comment_taken_away(tmp_path: Path) -> None:
-    """Whoever takes a `#` away gets a setting, not a syntax error; only files that must exist stay commented."""
+    """Whoever takes a `#` away gets a setting, not a syntax error. What names a file, or is for another vendor than
+    the one it stands at, stays commented."""
     environ = {name: f"{name}-with-at-least-16-characters" for name in ENVIRONMENT}
-    needs_a_file = r"(?!ca_file|client_cert|tls|  certificate|  private_key)"
+    stays_commented = r"(?!ca_file|client_cert|tls|  certificate|  private_key|options|api_version)"
     prose, start, settings = EXAMPLE.partition("# --- providers")
-    text = prose + start + re.sub(rf"^( *)# ({needs_a_file} *[a-z_]+:)", r"\1\2", settings, flags=re.MULTILINE)
+    text = prose + start + re.sub(rf"^( *)# ({stays_commented} *[a-z_]+:)", r"\1\2", settings, flags=re.MULTILINE)
     text = text.replace("file:/run/secrets/", "file:").replace("raw_ids: false", "raw_ids: true")
     (tmp_path / "gateway.yaml").write_text(text.replace("provider: demo ", "provider: aiml "))
     (tmp_path / "openai-key-b").write_text("another secret")

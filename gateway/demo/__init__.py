@@ -4,7 +4,8 @@
 other dialects and make it fail as vendors fail (`tests/simulators`).
 
 `world` holds the state and knows neither sockets nor time: clock and ids are handed in. `routes` is the
-table of operations, `dialect` the data in which vendors differ, `server` the only file that does I/O.
+table of operations, `dialect` the data and small functions in which vendors differ, `ask` a request and its
+readers, `server` the only file that does I/O.
 `model` is the pretend model; its docstring lists the words that steer it.
 """
 

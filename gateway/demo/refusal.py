@@ -18,8 +18,6 @@ METADATA_MAX_VALUE_CHARS = 512
 class Refused(Exception):
     """A request that is answered with an error; the dialect decides the shape of its body."""
 
-    type = "invalid_request_error"
-
     def __init__(
         self,
         message: str,

@@ -1,7 +1,7 @@
 """The table of operations: method, path, what answers it and what that takes."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -91,13 +91,13 @@ ROUTES = (
 )
 
 
-def find_route(method: str, path: str) -> tuple[Route, list[str]]:
-    """The route and the ids in the path, which is given as on the wire and without the dialect's prefix.
+def find_route(routes: Iterable[Route], method: str, path: str) -> tuple[Route, list[str]]:
+    """The first route that matches and the ids in the path, which is as on the wire without the dialect's prefix.
 
     Raises `Refused`: 404 where nothing answers, 405 where another method would.
     """
     others = False
-    for route in ROUTES:
+    for route in routes:
         if match := route.pattern.fullmatch(path):
             if route.method == method:
                 return route, [unquote(each) for each in match.groups()]

@@ -98,6 +98,9 @@ class Threads:
         self.add_messages(thread, body.get("messages") or [])
         return self._shelf.put(thread).json
 
+    def list_all(self, query: Query) -> Json:
+        return self._shelf.page(query)
+
     def find(self, thread_id: str) -> Thread:
         return self._shelf.find(thread_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway import codec, shapes
@@ -9,15 +10,14 @@ from gateway.phases.judge import is_about_key
 from gateway.phases.rewrite_in import in_envelope, read_refusal
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
-from gateway.vendors.vendor import Vendor
 
 
 class EventRewriter:
     """Event → bytes for the caller: ids, shapes, wrapped errors. One for each stream."""
 
-    def __init__(self, public: PublicIds, vendor: Vendor) -> None:
+    def __init__(self, public: PublicIds, mend: Callable[[dict[str, Any]], None]) -> None:
         self._public = public
-        self._mend = vendor.mend
+        self._mend = mend
         self.events = 0
         self.is_done = False
 
@@ -40,7 +40,7 @@ class EventRewriter:
         """JSON under a stream's label, which a parser of events takes for lines without a meaning: the run, or what
         went wrong. It is the whole answer."""
         self.is_done = True
-        if type(document.get("status")) is str:
+        if is_run(document):
             return run_as_events(self._rewrite("thread.run", document))
         return Event("error", self._error(raw)).encode()
 
@@ -56,6 +56,17 @@ class EventRewriter:
         self._mend(data)
         shapes.rewrite(data, shapes.shape_of_event(name, data), self._public)
         return data
+
+
+_RUN_STATUSES = (
+    *("queued", "in_progress", "requires_action", "cancelling"),
+    *("cancelled", "failed", "completed", "incomplete", "expired"),
+)
+
+
+def is_run(document: dict[str, Any]) -> bool:
+    """Whether an object that came in place of a stream is the run that was asked for."""
+    return document.get("status") in _RUN_STATUSES and document.get("object", "thread.run") == "thread.run"
 
 
 def read_object(data: bytes | None) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ def rewrite_in(
     operation: Operation, document: dict[str, Any], *, target: Target, public: PublicIds, page: Page | None
 ) -> dict[str, Any]:
     """A successful answer in the reference's shape, with public ids. Changes `document`."""
-    mend = target.provider.vendor.mend
+    mend = target.provider.mend
     if operation.answers == "list":
         if "has_more" not in document and page is not None:
             document = complete(document, page)

@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 from gateway import __version__, codec
 from gateway.errors import bad_request
 from gateway.lists import Page
-from gateway.model import Outbound
+from gateway.model import Outbound, Provider
 from gateway.operations import Operation
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
@@ -43,15 +43,17 @@ def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
 
 
 def rewrite_body(body: Body, located: Located) -> bytes:
-    """The body with upstream ids. Without an id in it, the very bytes that came.
+    """The body with upstream ids and the provider's names of models. Where nothing changes, the very bytes that came.
 
     Raises GatewayError 400 where such bytes could hide an id from us (`codec.refuse_hidden_names`).
     """
-    if located.slots:
+    document, models = body.document, located.target.provider.upstream_models
+    renamed = models.get(str(document.get("model"))) if document is not None and models else None
+    if located.slots or renamed is not None:
         for slot, upstream in located.slots:
             slot.fill(upstream)
-        return codec.dumps(body.document)
-    if body.document is not None:
+        return codec.dumps(body.document if renamed is None else {**(document or {}), "model": renamed})
+    if document is not None:
         try:
             codec.refuse_hidden_names(body.raw, _ID_NAMES)
         except codec.DuplicateName as exc:
@@ -84,8 +86,16 @@ def rewrite_out(
         sent[vendor.project_header] = account.project
     # What we must read is cheap to unpack; what we pass on as it comes is asked for plain.
     sent["Accept-Encoding"] = "identity" if streaming or operation.answers == "bytes" else "gzip, deflate"
-    url = provider.base_url + _path(operation, located) + _query(located, raw_query, page)
-    return Outbound(operation.method, url, sent)
+    return Outbound(
+        operation.method, url_of(provider, _path(operation, located), _query(located, raw_query, page)), sent
+    )
+
+
+def url_of(provider: Provider, path: str, query: str = "") -> str:
+    """Where an operation is at this provider, with what its vendor wants in every URL. `query` is ready encoded."""
+    if provider.api_version is not None:
+        query += ("&" if query else "") + urlencode({"api-version": provider.api_version})
+    return provider.base_url + path + (f"?{query}" if query else "")
 
 
 def _path(operation: Operation, located: Located) -> str:
@@ -100,8 +110,8 @@ def _query(located: Located, raw_query: str, page: Page | None) -> str:
     """The caller's query, letter for letter unless it holds an id or the limit has to change."""
     asks_otherwise = page is not None and page.asked != page.limit
     if not located.query_has_ids and not asks_otherwise:
-        return f"?{raw_query}" if raw_query else ""
+        return raw_query
     pairs = list(located.query)
     if page is not None and asks_otherwise:
         pairs = [pair for pair in pairs if pair[0] != "limit"] + [("limit", str(page.asked))]
-    return "?" + urlencode(pairs) if pairs else ""
+    return urlencode(pairs)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-
-def bearer(secret: str) -> Mapping[str, str]:
-    """The usual way to present a key."""
-    return {"Authorization": f"Bearer {secret}"}
+from gateway.credentials import Present, bearer
 
 
 def assistants_v2(others: tuple[str, ...]) -> str | None:
@@ -29,8 +26,17 @@ class Vendor:
     """How the configuration calls it."""
     base_url: str | None = None
     """Where the vendor's API begins; None where every installation has its own address."""
-    credentials: Callable[[str], Mapping[str, str]] = bearer
-    """Secret of a key → the headers that present it."""
+    present: Present = bearer
+    """How a key is presented."""
+    required_options: frozenset[str] = frozenset()
+    """What an account's `options` must say."""
+    allowed_options: frozenset[str] = frozenset()
+    """What they may say besides."""
+    needs: tuple[str, str] | None = None
+    """A package that only this vendor needs, and the extra of ours that brings it."""
+    api_version: str | None = None
+    """Sent as `api-version` with every call, unless the provider's own setting says another; None: the vendor has
+    none."""
     organization_header: str | None = None
     """Header for an account's `organization`."""
     project_header: str | None = None

@@ -13,7 +13,18 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.demo.dialect import bare_error
-from tests.conformance.conftest import EXAMPLES, VENDORS, Call, compose, hear, ok, stage, upstream_of
+from tests.conformance.conftest import (
+    EXAMPLES,
+    VENDORS,
+    Call,
+    compose,
+    hear,
+    names_params,
+    ok,
+    query_heard,
+    stage,
+    upstream_of,
+)
 from tests.conftest import Running, StartGateway, StartVendor, Vendor
 from tests.simulators import faults, find_vendors
 from tests.simulators.faults import Act, Received
@@ -84,8 +95,8 @@ async def test_lists_are_whole_whoever_gives_them(vendor: Vendor, start_gateway:
         assert await ok(gateway, "GET", each) == empty
     for limit in ("0", "101", "x"):
         status, answer, _ = await gateway.call("GET", f"{path}?limit={limit}")
-        assert (status, answer["error"]["param"]) == (400, "limit")
-        assert vendor.simulator.journal[-1].query == f"limit={limit}"
+        assert (status, answer["error"]["param"]) == (400, "limit" if names_params(vendor) else None)
+        assert query_heard(vendor) == f"limit={limit}"
 
 
 @pytest.mark.parametrize("name", BARE)
@@ -458,10 +469,19 @@ async def test_of_a_callers_headers_only_the_known_reach_the_vendor(
     arrived = sent(vendor)
     for header, value in CROSSING.items():
         assert arrived.getall(header) == [value]
-    allowed = {"host", "authorization", "accept", "accept-encoding", "openai-beta", "content-type", "content-length"}
+    allowed = {
+        "host",
+        "authorization",
+        "api-key",
+        "accept",
+        "accept-encoding",
+        "openai-beta",
+        "content-type",
+        "content-length",
+    }
     allowed |= {header.lower() for header in CROSSING}
     assert {header.lower() for header in arrived} <= allowed
-    assert arrived["Authorization"].removeprefix("Bearer ") in vendor.keys[:2]
+    assert vendor.simulator.journal[-1].key in vendor.keys[:2]
     assert arrived["Host"] == vendor.simulator.url.split("/")[2]
     assert not {"alice-key", *STAYING.values()} & set(arrived.values())
 

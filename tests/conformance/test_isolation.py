@@ -17,6 +17,7 @@ from tests.conformance.conftest import (
     hear,
     id_places,
     make,
+    names_params,
     ok,
     stage,
     upstream_of,
@@ -234,7 +235,8 @@ async def test_bad_parameters_of_a_list_are_refused_by_name(
         for tenant in ("alice", "carol"):
             path = f"/v1/{what}?{param}={value}"
             status, answer, _ = await gateway.call("GET", path, tenant=tenant)
-            assert (status, answer["error"]["param"]) == (400, param), (path, tenant, answer)
+            told = param if tenant == "alice" or names_params(vendor) else None
+            assert (status, answer["error"]["param"]) == (400, told), (path, tenant, answer)
 
 
 async def test_files_are_filtered_by_purpose_before_they_are_paged(vendor: Vendor, start_gateway: StartGateway) -> None:

@@ -17,7 +17,7 @@ from openai.types.beta.threads import Message
 from pydantic import ValidationError
 
 from gateway.operations import BY_NAME
-from tests.conformance.conftest import TOOLS
+from tests.conformance.conftest import TOOLS, names_params
 from tests.conftest import Events, StartGateway, Vendor
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
@@ -472,7 +472,8 @@ async def test_the_sdk_raises_what_it_raised_with_openai(vendor: Vendor, start_g
             await sdk.beta.threads.retrieve(thread.id)
         with pytest.raises(openai.BadRequestError) as refused:
             await sdk.beta.threads.create(metadata={"modified": True})  # type: ignore[dict-item]
-        assert (refused.value.param, refused.value.code) == ("metadata.modified", "invalid_type")
+        if names_params(vendor):
+            assert (refused.value.param, refused.value.code) == ("metadata.modified", "invalid_type")
         with pytest.raises(openai.AuthenticationError) as unknown:
             await sdk.with_options(api_key="wrong").beta.threads.create()
         assert unknown.value.code == "invalid_api_key"

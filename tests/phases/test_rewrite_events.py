@@ -20,7 +20,7 @@ PUBLIC = public_ids(located(f"POST /v1/threads/{public(THREAD)}/runs"))
 
 
 def rewriter(vendor: str = "openai") -> EventRewriter:
-    return EventRewriter(PUBLIC, VENDORS[vendor])
+    return EventRewriter(PUBLIC, VENDORS[vendor].mend)
 
 
 def rewritten(event: Event, vendor: str = "openai") -> Event:

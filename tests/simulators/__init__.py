@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def find_vendors() -> dict[str, Callable[..., Simulator]]:
     """The makers of simulators by vendor name, discovered rather than listed."""
-    names = [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("test_")]
+    found = [each.name for each in pkgutil.iter_modules(__path__)]
+    names = [name for name in found if not name.startswith(("test_", "conftest"))]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {module.VENDOR: module.SIMULATOR for module in modules if hasattr(module, "SIMULATOR")}

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.demo.server import Ask, DemoServer, key_of, read
+from gateway.demo.ask import Ask
+from gateway.demo.server import DemoServer, read
 from tests.simulators.faults import Exchange, Fault, Match, Programme, Received
 
 KEYS: Mapping[str, str] = {
@@ -52,6 +53,10 @@ class Simulator(DemoServer):
             world.ground.ignores_cursor = cursor
             world.ground.ignores_limit = limit
 
+    def options_of(self, account: str) -> Mapping[str, str]:
+        """What a configuration says of an account beside its keys."""
+        return {}
+
     async def stop(self) -> None:
         await self._break_off()
         self._release_port()
@@ -66,7 +71,7 @@ class Simulator(DemoServer):
 
     async def allow(self) -> None:
         """Listen again on the same port, with the same state."""
-        await self.start(self._host, self._port)
+        await super().start(self._host, self._port)
         self._release_port()
 
     async def _break_off(self) -> None:
@@ -101,7 +106,7 @@ class Simulator(DemoServer):
         return await exchange.send(exchange.work())
 
     def _receive(self, ask: Ask, query: str) -> Received:
-        key = key_of(ask.headers)
+        key = self.key_of(ask)
         return Received(
             method=ask.method,
             path=ask.path,

@@ -20,7 +20,9 @@ from typing import Any, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.demo.server import Ask, DemoServer, Reply, encode_json
+from gateway.demo.ask import Ask
+from gateway.demo.refusal import Refused
+from gateway.demo.server import DemoServer, Reply, encode_json
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -67,7 +69,7 @@ class Exchange:
         self.received.ending = "cut"
         transport = self.request.transport
         assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=1)  # at 0 a TLS transport pauses for ever, with nothing to write
         await self.request.writer.drain()
         if reset:
             linger = struct.pack("ii", 1, 0)
@@ -148,23 +150,24 @@ def status(
     content_type: str = "application/json",
     applied: bool = False,
 ) -> Act:
-    """Answer so; without a body with an error in OpenAI's envelope."""
-    if body is None:
-        kind = "server_error" if code >= 500 else "invalid_request_error"
-        body = {"error": {"message": f"Simulated {code}.", "type": kind, "param": None, "code": None}}
-    payload = body if isinstance(body, bytes) else encode_json(body)
-    reply = Reply(code, {"Content-Type": content_type, **(headers or {})}, payload)
-    return answer_with(reply, applied=applied)
+    """Answer so; without a body with an error in the vendor's envelope."""
+
+    async def act(exchange: Exchange) -> web.StreamResponse:
+        if applied:
+            exchange.work()
+        told = exchange.server.dialect.error_body(Refused(f"Simulated {code}.", status=code)) if body is None else body
+        payload = told if isinstance(told, bytes) else encode_json(told)
+        return await exchange.send(Reply(code, {"Content-Type": content_type, **(headers or {})}, payload))
+
+    return act
 
 
 def garbage(chunks: bytes | list[bytes], content_type: str = "text/html", *, applied: bool = True) -> Act:
     """Answer 200 with this; a list is sent chunk by chunk."""
     events = tuple(chunks) if isinstance(chunks, list) else None
     body = chunks if isinstance(chunks, bytes) else b""
-    return answer_with(Reply(200, {"Content-Type": content_type}, body, events), applied=applied)
+    reply = Reply(200, {"Content-Type": content_type}, body, events)
 
-
-def answer_with(reply: Reply, *, applied: bool) -> Act:
     async def act(exchange: Exchange) -> web.StreamResponse:
         if applied:
             exchange.work()

@@ -30,5 +30,5 @@ def headers(account: str, asked: Mapping[str, str]) -> Mapping[str, str]:
     }
 
 
-OPENAI = Dialect(VENDOR, prefix="/v1", needs_beta_header=True, poll_after_ms=5, headers=headers)
+OPENAI = Dialect(VENDOR, prefix="/v1", needs_beta_header="assistants=v2", poll_after_ms=5, headers=headers)
 SIMULATOR: Callable[..., Simulator] = partial(Simulator, OPENAI)

@@ -15,66 +15,25 @@ from gateway.demo.dialect import bare_error
 from gateway.demo.files import Content, Form
 from gateway.demo.routes import ROUTES
 from gateway.demo.run import LIFE_S
-from tests.simulators import faults, find_vendors
-from tests.simulators.base import KEYS, Simulator
+from tests.simulators import faults
+from tests.simulators.base import Simulator
+from tests.simulators.conftest import ONE, OTHER, TWO, V2, VENDORS, Caller, StartSimulator
 
 # The SDK marks every Assistants method as deprecated, in words that vary.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-ONE, TWO, OTHER = KEYS
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
-VENDORS = find_vendors()
-
-
-class Caller:
-    """A plain HTTP caller of one simulator."""
-
-    def __init__(self, simulator: DemoServer, session: aiohttp.ClientSession) -> None:
-        self._simulator = simulator
-        self._session = session
-
-    async def __call__(self, method: str, path: str, body: Any = None, *, key: str = ONE, **more: Any) -> Any:
-        """Status, decoded body (text if it is not JSON) and headers."""
-        headers = {"Authorization": f"Bearer {key}", "OpenAI-Beta": "assistants=v2"} | more.pop("headers", {})
-        url = self._simulator.url + path
-        async with self._session.request(method, url, json=body, headers=headers, **more) as response:
-            is_json = response.content_type == "application/json"
-            decoded = await response.json() if is_json else await response.read()
-            return response.status, decoded, response.headers
-
-
-@pytest.fixture(params=sorted(VENDORS))
-async def any_vendor(request: pytest.FixtureRequest) -> AsyncIterator[Simulator]:
-    simulator = VENDORS[request.param]()
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
 
 
 @pytest.fixture
-async def vendor() -> AsyncIterator[Simulator]:
-    simulator = VENDORS["openai"]()
-    await simulator.start()
-    yield simulator
-    await simulator.stop()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
-
-
-@pytest.fixture
-def call(vendor: Simulator, session: aiohttp.ClientSession) -> Caller:
-    return Caller(vendor, session)
+async def vendor(start_simulator: StartSimulator) -> Simulator:
+    return await start_simulator("openai")
 
 
 @pytest.fixture
 async def client(vendor: Simulator) -> AsyncIterator[AsyncOpenAI]:
-    beta = {"OpenAI-Beta": "assistants=v2"}
-    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, default_headers=beta) as opened:
+    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, default_headers=V2) as opened:
         yield opened
 
 
@@ -353,12 +312,15 @@ def test_attachments_must_exist_and_become_resources_of_the_thread(world: World)
 
 
 def test_the_vendors_are_found() -> None:
-    assert set(VENDORS) == {"openai", "aimlapi", "apilaplas"}
+    assert set(VENDORS) == {"openai", "openai_v1", "aimlapi", "apilaplas", "azure", "foundry"}
 
 
-async def test_every_vendor_answers_in_its_dialect(any_vendor: Simulator, session: aiohttp.ClientSession) -> None:
-    call = Caller(any_vendor, session)
-    is_openai = any_vendor.dialect.name == "openai"
+@pytest.mark.parametrize("name", ["openai", "aimlapi", "apilaplas"])
+async def test_lists_statuses_and_metadata_differ_between_vendors(
+    name: str, start_simulator: StartSimulator, session: aiohttp.ClientSession
+) -> None:
+    call = Caller(await start_simulator(name), session)
+    is_openai = name == "openai"
     beta = {} if is_openai else {"OpenAI-Beta": ""}
     empty: dict[str, str] | None = {} if is_openai else None
     status, thread, _ = await call("POST", "/threads", {}, headers=beta)
@@ -491,6 +453,39 @@ async def test_cuts_tell_whether_the_work_was_done(call: Caller, vendor: Simulat
             await call("POST", "/threads", {})
         assert vendor.created["thread"] == done
     assert [received.ending for received in vendor.journal] == ["cut"] * 3
+
+
+async def test_every_vendor_fails_in_its_own_words(any_vendor: Simulator, session: aiohttp.ClientSession) -> None:
+    call = Caller(any_vendor, session)
+    refused = (await call("GET", "/threads/thread_x"))[1]["error"]
+    any_vendor.faults.add(faults.status(503))
+    status, answer, _ = await call("POST", "/threads", {})
+    assert (status, answer["error"]["message"], answer["error"].keys()) == (503, "Simulated 503.", refused.keys())
+    for act in (faults.cut_before_work(), faults.cut_before_answer()):
+        any_vendor.faults.add(act)
+        with pytest.raises(BROKEN):
+            await call("POST", "/threads", {})
+    assert any_vendor.created["thread"] == 1
+
+
+async def test_every_vendor_stalls_goes_away_and_comes_back(
+    any_vendor: Simulator, session: aiohttp.ClientSession
+) -> None:
+    call = Caller(any_vendor, session)
+    assistant = (await call("POST", "/assistants", {"model": "m", "instructions": "x"}))[1]["id"]
+    run = {"assistant_id": assistant, "stream": True}
+    any_vendor.faults.add(faults.stall_stream(3, asyncio.Event()))
+    asking = asyncio.create_task(call("POST", "/threads/runs", run))
+    received = await any_vendor.arrived(path="/runs$")
+    asking.cancel()
+    await any_vendor.disconnected(received)
+    assert (received.key, received.account, any_vendor.created["run"]) == (ONE, "acme", 1)
+    await any_vendor.refuse()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await call("POST", "/threads", {})
+    await any_vendor.allow()
+    _, stream, _ = await call("POST", "/threads/runs", run)
+    assert stream.endswith(b"event: done\ndata: [DONE]\n\n")
 
 
 async def test_a_stream_is_cut_between_or_inside_events(call: Caller, vendor: Simulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
 from dataclasses import fields
@@ -38,7 +39,11 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "project_header": "OpenAI-Project",
         "lists_tell_more": True,
         "rate_limits_belong_to": "account",  # of a project and model
-        "credentials": BEARER,
+        "present": BEARER,
+        "required_options": frozenset(),
+        "allowed_options": frozenset(),
+        "api_version": None,
+        "needs": None,
         "beta_header": ALWAYS_V2,
         "mend": NOTHING_CHANGES,
     },
@@ -48,10 +53,29 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "project_header": None,
         "lists_tell_more": False,  # bare arrays
         "rate_limits_belong_to": "key",
-        "credentials": BEARER,
+        "present": BEARER,
+        "required_options": frozenset(),
+        "allowed_options": frozenset(),
+        "api_version": None,
+        "needs": None,
         "beta_header": NO_BETA_HEADER_NEEDED,
         "mend": NULL_BECOMES_EMPTY,
     },
+}
+DOCUMENTED["azure"] = DOCUMENTED["openai"] | {
+    "base_url": None,  # every resource has its own
+    "organization_header": None,
+    "project_header": None,
+    "present": {"api-key": "a-key"},
+    "api_version": "2024-05-01-preview",
+    "beta_header": NO_BETA_HEADER_NEEDED,
+}
+DOCUMENTED["foundry"] = DOCUMENTED["azure"] | {
+    "present": None,  # a token that is fetched: see test_foundry.py
+    "required_options": frozenset({"tenant_id", "client_id"}),
+    "allowed_options": frozenset({"authority", "scope", "ca_file"}),
+    "api_version": "v1",
+    "needs": ("azure.identity", "foundry"),
 }
 DOCUMENTED["apilaplas"] = DOCUMENTED["aimlapi"] | {"base_url": "https://api.apilaplas.com"}  # the same documentation
 
@@ -80,8 +104,8 @@ def test_every_vendors_facts_are_here() -> None:
 def test_a_vendor_is_as_documented(name: str, field: str) -> None:
     said, documented = getattr(VENDORS[name], field), DOCUMENTED[name][field]
     match field:
-        case "credentials":
-            assert said("a-key") == documented
+        case "present":
+            assert documented is None or asyncio.run(said("a-key", {}).headers()) == documented
         case "beta_header":
             assert {others: said(others) for others in documented} == documented
         case "mend":
@@ -103,6 +127,6 @@ def test_an_address_of_a_vendor_is_a_good_base_url(vendor: Vendor) -> None:
 
 def test_what_a_file_does_not_say_is_as_openai_has_it() -> None:
     plain = Vendor("plain")
-    assert plain.credentials("a-key") == BEARER
+    assert asyncio.run(plain.present("a-key", {}).headers()) == BEARER
     assert {others: plain.beta_header(others) for others in ALWAYS_V2} == ALWAYS_V2
     assert (plain.lists_tell_more, plain.base_url, plain.organization_header) == (True, None, None)
