@@ -156,10 +156,10 @@ class Gateway:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._attempts(_sending(inbound, located, page), record)
         if response.relayed is not None:
-            return await self._relay(inbound.request, sending, response, response.relayed, public, record)
+            return await self._relay(inbound, sending, response, response.relayed, public, record)
         if response.is_success:
             await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
-            reply = _accept(sending, located, response, public, page, record)
+            reply = _accept(inbound, sending, located, response, public, page, record)
         else:
             reply = _refuse(sending, response, public, record)
         return await self._respond(inbound.request, reply, record)
@@ -180,7 +180,7 @@ class Gateway:
 
     async def _relay(
         self,
-        request: web.BaseRequest,
+        inbound: Inbound,
         sending: Sending,
         response: Response,
         answer: Answer,
@@ -189,7 +189,7 @@ class Gateway:
     ) -> web.StreamResponse:
         """An answer that passes through while it arrives. Our headers go out as soon as the status is final."""
         crossing = crossing_headers(response.headers, sending.target)
-        provider = sending.target.provider
+        provider, request, version = sending.target.provider, inbound.request, inbound.beta.version
         async with answer:
             if sending.operation.answers == "bytes":
                 return await relay_file(request, answer, crossing, listener=self._listener, record=record)
@@ -199,12 +199,13 @@ class Gateway:
                 raise failure(failed, sending.operation, provider) from failed
             if isinstance(beginning, dict):
                 run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
+                run = version.answer_down(run)
                 return await relay_run(request, run, crossing, listener=self._listener, record=record)
             return await relay_stream(
                 request,
                 answer,
                 beginning,
-                EventRewriter(public, provider.mend),
+                EventRewriter(public, provider.mend, version),
                 crossing,
                 provider=provider.name,
                 listener=self._listener,
@@ -260,7 +261,7 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
         located.target,
         outbound,
         inbound.body,
-        rewrite_body(inbound.body, located),
+        rewrite_body(inbound.operation, inbound.body, located, inbound.beta.version),
         asyncio.get_running_loop().time() + located.target.provider.timeouts.total_s,
     )
 
@@ -279,7 +280,13 @@ def _refuse(sending: Sending, response: Response, public: PublicIds, record: Rec
 
 
 def _accept(
-    sending: Sending, located: Located, response: Response, public: PublicIds, page: Page | None, record: Record
+    inbound: Inbound,
+    sending: Sending,
+    located: Located,
+    response: Response,
+    public: PublicIds,
+    page: Page | None,
+    record: Record,
 ) -> Reply:
     operation, document = sending.operation, response.document
     if not document and operation.answers == "deleted":
@@ -289,7 +296,7 @@ def _accept(
     record.note(upstream_id=document.get("id"))
     document = rewrite_in(operation, document, target=sending.target, public=public, page=page)
     record.note(public_id=document.get("id"))
-    return as_reply(document, crossing_headers(response.headers, sending.target))
+    return as_reply(inbound.beta.version.answer_down(document), crossing_headers(response.headers, sending.target))
 
 
 def _crashed(method: str) -> GatewayError:

@@ -130,4 +130,4 @@ def test_the_readme_has_every_file_of_the_gateway_in_its_tree() -> None:
 def test_the_readme_names_no_file_that_does_not_exist() -> None:
     tree = README.partition("## The tree")[2].partition("\n## ")[0]
     names = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts}
-    assert [name for name in re.findall(r"[a-z_]+\.(?:py|yaml|json|lock)\b", tree) if name not in names] == []
+    assert [name for name in re.findall(r"[a-z0-9_]+\.(?:py|yaml|json|lock)\b", tree) if name not in names] == []

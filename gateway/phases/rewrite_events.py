@@ -8,6 +8,7 @@ from typing import Any
 from gateway import codec, shapes
 from gateway.phases.judge import is_about_key
 from gateway.phases.rewrite_in import in_envelope, read_refusal
+from gateway.protocols import V2, Version
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
 
@@ -15,9 +16,10 @@ from gateway.sse import Event
 class EventRewriter:
     """Event → bytes for the caller: ids, shapes, wrapped errors. One for each stream."""
 
-    def __init__(self, public: PublicIds, mend: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, public: PublicIds, mend: Callable[[dict[str, Any]], None], version: Version = V2) -> None:
         self._public = public
         self._mend = mend
+        self._version = version
         self.events = 0
         self.is_done = False
 
@@ -33,7 +35,8 @@ class EventRewriter:
         if event.data is not None and (event.name == "error" or _is_error(data)):
             event.data = self._error(event.data)
         elif data is not None:
-            event.data = codec.dumps(self._rewrite(event.name, data))
+            event.name, data = self._version.event_down(event.name, self._rewrite(event.name, data))
+            event.data = codec.dumps(data)
         return event.encode()
 
     def _unmask(self, document: dict[str, Any], raw: bytes) -> bytes:
@@ -41,7 +44,7 @@ class EventRewriter:
         went wrong. It is the whole answer."""
         self.is_done = True
         if is_run(document):
-            return run_as_events(self._rewrite("thread.run", document))
+            return run_as_events(self._version.answer_down(self._rewrite("thread.run", document)))
         return Event("error", self._error(raw)).encode()
 
     def _error(self, raw: bytes) -> bytes:

@@ -14,6 +14,7 @@ from gateway.model import Outbound, Provider
 from gateway.operations import Operation
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
+from gateway.protocols import V2, VERSIONS, Version
 
 CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent")
 """The caller's headers that go to the provider as they are; besides them every `x-stainless-*` and the caller's
@@ -24,35 +25,40 @@ _ID_NAMES = (b"_id",)
 
 @dataclass(frozen=True)
 class Beta:
-    """What the caller's `OpenAI-Beta` says besides `assistants=v2`."""
+    """What the caller's `OpenAI-Beta` says: the version of the protocol, and the other values."""
 
+    version: Version = V2
     others: tuple[str, ...] = ()
 
 
 def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
-    """Raises GatewayError 400 `invalid_beta` for another version of the protocol than v2; no header means v2."""
+    """No version means v2. Raises GatewayError 400 `invalid_beta` for one that is not served, and for two."""
     values = [value.strip() for line in headers.getall("OpenAI-Beta", ()) for value in line.split(",")]
-    for value in values:
-        if value.startswith("assistants=") and value != "assistants=v2":
-            raise bad_request(
-                f"'{value[:60]}' is not served; set the header 'OpenAI-Beta: assistants=v2' or leave it out",
-                param="OpenAI-Beta",
-                code="invalid_beta",
-            )
-    return Beta(tuple(value for value in values if value and value != "assistants=v2"))
+    named = {value for value in values if value.startswith("assistants=")} or {V2.name}
+    version = VERSIONS.get(next(iter(named))) if len(named) == 1 else None
+    if version is None:
+        raise bad_request(
+            f"'{', '.join(sorted(named))[:60]}' is not served; "
+            "set the header 'OpenAI-Beta: assistants=v2' or leave it out",
+            param="OpenAI-Beta",
+            code="invalid_beta",
+        )
+    return Beta(version, tuple(value for value in values if value and value not in named))
 
 
-def rewrite_body(body: Body, located: Located) -> bytes:
-    """The body with upstream ids and the provider's names of models. Where nothing changes, the very bytes that came.
+def rewrite_body(operation: Operation, body: Body, located: Located, version: Version = V2) -> bytes:
+    """The body with upstream ids, in the reference's version, with the provider's names of models. Where nothing
+    changes, the very bytes that came.
 
     Raises GatewayError 400 where such bytes could hide an id from us (`codec.refuse_hidden_names`).
     """
     document, models = body.document, located.target.provider.upstream_models
     renamed = models.get(str(document.get("model"))) if document is not None and models else None
-    if located.slots or renamed is not None:
+    if document is not None and (located.slots or renamed is not None or version is not V2):
         for slot, upstream in located.slots:
             slot.fill(upstream)
-        return codec.dumps(body.document if renamed is None else {**(document or {}), "model": renamed})
+        document = version.request_up(operation, document)
+        return codec.dumps(document if renamed is None else {**document, "model": renamed})
     if document is not None:
         try:
             codec.refuse_hidden_names(body.raw, _ID_NAMES)

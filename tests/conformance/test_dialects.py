@@ -421,7 +421,7 @@ async def test_the_beta_header_is_spoken_in_the_vendors_way(
 
 
 @pytest.mark.parametrize(
-    "given", ["assistants=v1", "realtime=v1, assistants=v1", "assistants=v3", "assistants=v2,assistants=v1"]
+    "given", ["assistants=v0", "realtime=v1, assistants=v3", "assistants=v3", "assistants=v2,assistants=v1"]
 )
 async def test_another_version_of_the_protocol_is_refused(
     vendor: Vendor, start_gateway: StartGateway, given: str

@@ -15,10 +15,11 @@ from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.lists import Page, read_page
 from gateway.model import Outbound
-from gateway.operations import match
+from gateway.operations import BY_NAME, match
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_out import Beta, read_beta, rewrite_body, rewrite_out
+from gateway.protocols import V2
 from tests.values import DIRECTORY, any_json, located, public, target, unhurried
 
 SIDE = target("side")
@@ -153,13 +154,13 @@ def test_the_beta_header_is_v2_in_the_vendors_dialect(
     lines: list[str], others: tuple[str, ...], reference: str, aiml: str | None
 ) -> None:
     given = headers(*(("OpenAI-Beta", line) for line in lines))
-    assert read_beta(given) == Beta(others)
+    assert read_beta(given) == Beta(V2, others)
     assert sent("POST /v1/threads", given).headers.get("OpenAI-Beta") == reference
     assert sent("POST /providers/side/v1/threads", given).headers.get("OpenAI-Beta") == aiml
 
 
 @pytest.mark.parametrize(
-    "line", ["assistants=v1", "x, assistants=v1", "assistants=v3", "assistants=", "assistants=v2x"]
+    "line", ["assistants=v1, assistants=v2", "x, assistants=v3", "assistants=v3", "assistants=", "assistants=v2x"]
 )
 def test_another_version_of_the_protocol_is_refused(line: str) -> None:
     with pytest.raises(GatewayError, match="is not served; set the header 'OpenAI-Beta: assistants=v2'") as refused:
@@ -252,7 +253,8 @@ def body_of(raw: bytes) -> Body:
 
 def rewritten(request: str, raw: bytes) -> bytes:
     body = body_of(raw)
-    return rewrite_body(body, located(request, body.document))
+    found = match(*request.split(" ", 1)).operation
+    return rewrite_body(found, body, located(request, body.document))
 
 
 @pytest.mark.parametrize(
@@ -278,8 +280,8 @@ def test_any_body_without_ids_goes_through_byte_for_byte(document: dict[str, Any
 
 def test_what_is_no_json_goes_through_byte_for_byte() -> None:
     raw = b'--x\r\nContent-Disposition: form-data; name="file_id"\r\n\r\n\xff\r\n--x--'
-    assert rewrite_body(Body(raw), located("POST /v1/files")) == raw
-    assert rewrite_body(Body(), located(f"GET /v1/threads/{THREAD}")) == b""
+    assert rewrite_body(BY_NAME["upload_file"], Body(raw), located("POST /v1/files")) == raw
+    assert rewrite_body(BY_NAME["get_thread"], Body(), located(f"GET /v1/threads/{THREAD}")) == b""
 
 
 def test_ids_in_a_body_are_the_providers_and_all_else_stays() -> None:
