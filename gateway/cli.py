@@ -97,7 +97,7 @@ Paste this into another terminal, in this folder:
 
 or talk to it as you would to OpenAI:
 
-  .venv/bin/python - <<'END'
+  .venv/bin/python -W ignore - <<'END'
   from openai import OpenAI
 
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
