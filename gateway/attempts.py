@@ -17,6 +17,7 @@ from gateway.phases.judge import Refusal, Verdict, blames_key, judge, may_have_r
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_in import read_refusal
 from gateway.phases.send import Response, send
+from gateway.protocols import Translation
 from gateway.telemetry import Record
 from gateway.upstream import Upstream
 
@@ -24,13 +25,15 @@ from gateway.upstream import Upstream
 @dataclass(frozen=True)
 class Sending:
     """What all attempts of one request have in common. `payload` is the rewritten body unless that is spooled;
-    `deadline` is a time of the event loop's clock."""
+    `translation` has been applied to it and is still to be applied to the answer; `deadline` is a time of the event
+    loop's clock."""
 
     operation: Operation
     target: Target
     outbound: Outbound
     body: Body
     payload: bytes
+    translation: Translation
     deadline: float
 
 

@@ -27,6 +27,7 @@ from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import as_reply, crossing_headers, deleted, read_refusal, refuse, rewrite_in
 from gateway.phases.rewrite_out import Beta, read_beta, rewrite_body, rewrite_out
 from gateway.phases.send import Response
+from gateway.protocols import between
 from gateway.public_ids import PublicIds
 from gateway.shapes import find_slots
 from gateway.spool import Spool
@@ -144,7 +145,7 @@ class Gateway:
 
     async def _forward(self, inbound: Inbound, record: Record) -> web.StreamResponse:
         located = self._locate(inbound)
-        _note_place(record, inbound.matched, located)
+        _note_place(record, inbound, located)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         page = _page(inbound.operation, located)
         sending = _sending(inbound, located, page)
@@ -189,7 +190,7 @@ class Gateway:
     ) -> web.StreamResponse:
         """An answer that passes through while it arrives. Our headers go out as soon as the status is final."""
         crossing = crossing_headers(response.headers, sending.target)
-        provider, request, version = sending.target.provider, inbound.request, inbound.beta.version
+        provider, request = sending.target.provider, inbound.request
         async with answer:
             if sending.operation.answers == "bytes":
                 return await relay_file(request, answer, crossing, listener=self._listener, record=record)
@@ -199,13 +200,13 @@ class Gateway:
                 raise failure(failed, sending.operation, provider) from failed
             if isinstance(beginning, dict):
                 run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
-                run = version.answer_down(run)
+                run = sending.translation.answer(run)
                 return await relay_run(request, run, crossing, listener=self._listener, record=record)
             return await relay_stream(
                 request,
                 answer,
                 beginning,
-                EventRewriter(public, provider.mend, version),
+                EventRewriter(public, provider.mend, sending.translation),
                 crossing,
                 provider=provider.name,
                 listener=self._listener,
@@ -225,7 +226,8 @@ def _record(request: web.BaseRequest) -> Record:
     )
 
 
-def _note_place(record: Record, matched: Matched, located: Located) -> None:
+def _note_place(record: Record, inbound: Inbound, located: Located) -> None:
+    matched = inbound.matched
     record.note(
         provider=located.target.provider.name,
         vendor=located.target.provider.vendor.name,
@@ -233,6 +235,12 @@ def _note_place(record: Record, matched: Matched, located: Located) -> None:
         public_ids=list(matched.shown.values()) or None,
         upstream_ids=list(located.path_ids.values()) or None,
     )
+    if (document := inbound.body.document) is not None and type(model := document.get("model")) is str:
+        _note_model(record, model, located.target.provider.upstream_model(document) or model)
+
+
+def _note_model(record: Record, model: str, upstream_model: str) -> None:
+    record.note(model=model[:256], upstream_model=upstream_model[:256])
 
 
 def _page(operation: Operation, located: Located) -> Page | None:
@@ -247,6 +255,8 @@ def _page(operation: Operation, located: Located) -> Page | None:
 
 
 def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
+    translation = between(inbound.beta.version, located.target.provider.vendor.protocol)
+    translation.check(inbound.operation, (name for name, _ in located.query))
     outbound = rewrite_out(
         inbound.operation,
         located,
@@ -261,7 +271,8 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
         located.target,
         outbound,
         inbound.body,
-        rewrite_body(inbound.operation, inbound.body, located, inbound.beta.version),
+        rewrite_body(inbound.operation, inbound.body, located, translation),
+        translation,
         asyncio.get_running_loop().time() + located.target.provider.timeouts.total_s,
     )
 
@@ -294,9 +305,12 @@ def _accept(
     if page is not None and is_cut_off(document, page):
         log.warning("list.cut_off", provider=sending.target.provider.name, operation=operation.name)
     record.note(upstream_id=document.get("id"))
+    upstream_model = document.get("model")
     document = rewrite_in(operation, document, target=sending.target, public=public, page=page)
     record.note(public_id=document.get("id"))
-    return as_reply(inbound.beta.version.answer_down(document), crossing_headers(response.headers, sending.target))
+    if type(upstream_model) is str:
+        _note_model(record, document["model"], upstream_model)
+    return as_reply(sending.translation.answer(document), crossing_headers(response.headers, sending.target))
 
 
 def _crashed(method: str) -> GatewayError:

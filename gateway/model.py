@@ -55,6 +55,11 @@ class Provider:
     public_models: Mapping[str, str] = field(default_factory=dict)
     """The reverse; where several names lead to one model, the first in the configuration."""
 
+    def upstream_model(self, asked: Mapping[str, Any]) -> str | None:
+        """What this provider calls the model that a body names; None where the body says nothing that it calls
+        otherwise."""
+        return self.upstream_models.get(str(asked.get("model"))) if self.upstream_models else None
+
     def mend(self, answer: dict[str, Any]) -> None:
         """Bring one answered object to the reference's shape and to callers' names of models, in place."""
         self.vendor.mend(answer)

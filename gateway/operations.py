@@ -16,6 +16,8 @@ from gateway.errors import GatewayError
 from gateway.shapes import Shape
 
 Answers = Literal["object", "list", "deleted", "bytes", "page"]
+Version = Literal["v1", "v2"]
+"""Of the protocol, as a caller or a provider speaks it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from gateway import codec, shapes
 from gateway.phases.judge import is_about_key
 from gateway.phases.rewrite_in import in_envelope, read_refusal
-from gateway.protocols import V2, Version
+from gateway.protocols import SAME, Translation
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
 
@@ -16,10 +16,12 @@ from gateway.sse import Event
 class EventRewriter:
     """Event → bytes for the caller: ids, shapes, wrapped errors. One for each stream."""
 
-    def __init__(self, public: PublicIds, mend: Callable[[dict[str, Any]], None], version: Version = V2) -> None:
+    def __init__(
+        self, public: PublicIds, mend: Callable[[dict[str, Any]], None], translation: Translation = SAME
+    ) -> None:
         self._public = public
         self._mend = mend
-        self._version = version
+        self._translation = translation
         self.events = 0
         self.is_done = False
 
@@ -35,7 +37,7 @@ class EventRewriter:
         if event.data is not None and (event.name == "error" or _is_error(data)):
             event.data = self._error(event.data)
         elif data is not None:
-            event.name, data = self._version.event_down(event.name, self._rewrite(event.name, data))
+            event.name, data = self._translation.event(event.name, self._rewrite(event.name, data))
             event.data = codec.dumps(data)
         return event.encode()
 
@@ -44,7 +46,7 @@ class EventRewriter:
         went wrong. It is the whole answer."""
         self.is_done = True
         if is_run(document):
-            return run_as_events(self._version.answer_down(self._rewrite("thread.run", document)))
+            return run_as_events(self._translation.answer(self._rewrite("thread.run", document)))
         return Event("error", self._error(raw)).encode()
 
     def _error(self, raw: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -11,31 +12,32 @@ from gateway import __version__, codec
 from gateway.errors import bad_request
 from gateway.lists import Page
 from gateway.model import Outbound, Provider
-from gateway.operations import Operation
+from gateway.operations import Operation, Version
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
-from gateway.protocols import V2, VERSIONS, Version
+from gateway.protocols import SAME, Translation
 
 CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent")
 """The caller's headers that go to the provider as they are; besides them every `x-stainless-*` and the caller's
 `OpenAI-Beta`, in the vendor's dialect. Everything else stays here: keys, cookies, organisation and project."""
 
 _ID_NAMES = (b"_id",)
+_VERSIONS: Mapping[str, Version] = {"assistants=v1": "v1", "assistants=v2": "v2"}
 
 
 @dataclass(frozen=True)
 class Beta:
     """What the caller's `OpenAI-Beta` says: the version of the protocol, and the other values."""
 
-    version: Version = V2
+    version: Version = "v2"
     others: tuple[str, ...] = ()
 
 
 def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
     """No version means v2. Raises GatewayError 400 `invalid_beta` for one that is not served, and for two."""
     values = [value.strip() for line in headers.getall("OpenAI-Beta", ()) for value in line.split(",")]
-    named = {value for value in values if value.startswith("assistants=")} or {V2.name}
-    version = VERSIONS.get(next(iter(named))) if len(named) == 1 else None
+    named = {value for value in values if value.startswith("assistants=")} or {"assistants=v2"}
+    version = _VERSIONS.get(next(iter(named))) if len(named) == 1 else None
     if version is None:
         raise bad_request(
             f"'{', '.join(sorted(named))[:60]}' is not served; "
@@ -46,20 +48,20 @@ def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
     return Beta(version, tuple(value for value in values if value and value not in named))
 
 
-def rewrite_body(operation: Operation, body: Body, located: Located, version: Version = V2) -> bytes:
-    """The body with upstream ids, in the reference's version, with the provider's names of models. Where nothing
-    changes, the very bytes that came.
+def rewrite_body(operation: Operation, body: Body, located: Located, translation: Translation = SAME) -> bytes:
+    """The body with upstream ids, in the provider's version of the protocol, with the provider's names of models.
+    Where nothing changes, the very bytes that came.
 
     Raises GatewayError 400 where such bytes could hide an id from us (`codec.refuse_hidden_names`).
     """
-    document, models = body.document, located.target.provider.upstream_models
-    renamed = models.get(str(document.get("model"))) if document is not None and models else None
-    if document is not None and (located.slots or renamed is not None or version is not V2):
+    if (document := body.document) is not None:
         for slot, upstream in located.slots:
             slot.fill(upstream)
-        document = version.request_up(operation, document)
-        return codec.dumps(document if renamed is None else {**document, "model": renamed})
-    if document is not None:
+        said = translation.request(operation, document)
+        if (model := located.target.provider.upstream_model(document)) is not None:
+            said = {**said, "model": model}
+        if located.slots or said != document:
+            return codec.dumps(said)
         try:
             codec.refuse_hidden_names(body.raw, _ID_NAMES)
         except codec.DuplicateName as exc:

@@ -1,16 +1,20 @@
-"""Versions of the protocol, each as pure functions from JSON to JSON. The reference is v2: what callers of another
-version say is translated up to it, and what providers answer down."""
+"""Versions of the protocol, translated as pure functions from JSON to JSON. The reference is v2: its callers and
+providers are the rule, and a translation stands wherever one of the two speaks v1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.operations import Operation
+from gateway.operations import Operation, Version
 from gateway.protocols import v1
 
 Json = dict[str, Any]
+
+
+def _refuse_nothing(operation: Operation, query: Iterable[str]) -> None:
+    """Every operation and every query parameter has a word on the other side."""
 
 
 def _same_request(operation: Operation, document: Json) -> Json:
@@ -26,15 +30,26 @@ def _same_event(name: str, data: Json) -> tuple[str, Json]:
 
 
 @dataclass(frozen=True)
-class Version:
-    """How callers of one version are understood and answered. `name` is what stands in `OpenAI-Beta`."""
+class Translation:
+    """How a caller is understood by a provider, and how the provider's answers are by the caller."""
 
-    name: str
-    request_up: Callable[[Operation, Json], Json] = _same_request
-    answer_down: Callable[[Json], Json] = _same_answer
-    event_down: Callable[[str, Json], tuple[str, Json]] = _same_event
+    check: Callable[[Operation, Iterable[str]], None] = _refuse_nothing
+    """Raises GatewayError 400 for an operation, or a query parameter by name, that the provider's version lacks."""
+    request: Callable[[Operation, Json], Json] = _same_request
+    """Raises GatewayError 400, naming the parameter, for what the provider's version cannot say."""
+    answer: Callable[[Json], Json] = _same_answer
+    event: Callable[[str, Json], tuple[str, Json]] = _same_event
 
 
-V1 = Version("assistants=v1", v1.request_up, v1.answer_down, v1.event_down)
-V2 = Version("assistants=v2")
-VERSIONS: Mapping[str, Version] = {version.name: version for version in (V1, V2)}
+SAME = Translation()
+"""Both speak one version."""
+
+_V1_CALLER = Translation(request=v1.request_up, answer=v1.answer_down, event=v1.event_down)
+_V1_PROVIDER = Translation(check=v1.check_down, request=v1.request_down, answer=v1.answer_up, event=v1.event_up)
+
+
+def between(caller: Version, provider: Version) -> Translation:
+    """The translation for a caller and a provider."""
+    if caller == provider:
+        return SAME
+    return _V1_CALLER if caller == "v1" else _V1_PROVIDER

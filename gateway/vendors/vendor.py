@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.credentials import Present, bearer
+from gateway.operations import Version
 
 
 def assistants_v2(others: tuple[str, ...]) -> str | None:
@@ -41,6 +42,8 @@ class Vendor:
     """Header for an account's `organization`."""
     project_header: str | None = None
     """Header for an account's `project`."""
+    protocol: Version = "v2"
+    """The version of the protocol it speaks."""
     beta_header: Callable[[tuple[str, ...]], str | None] = assistants_v2
     """The caller's other `OpenAI-Beta` values → the header to send, or None for none."""
     lists_tell_more: bool = True

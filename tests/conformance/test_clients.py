@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from openai import AsyncAzureOpenAI
 
-from tests.conftest import StartGateway, StartVendor, Vendor
+from tests.conftest import Events, StartGateway, StartVendor, Vendor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -33,7 +33,9 @@ async def test_azures_client_holds_a_conversation_with_any_vendor(vendor: Vendor
     assert all((expected is None) == ("api-version" not in query) for query in heard)
 
 
-async def test_models_are_renamed_both_ways(start_vendor: StartVendor, start_gateway: StartGateway) -> None:
+async def test_models_are_renamed_both_ways(
+    start_vendor: StartVendor, start_gateway: StartGateway, events: Events
+) -> None:
     """A deployment's name stays between gateway and provider; user data that looks like one is left alone."""
     vendor = await start_vendor("azure")
 
@@ -54,3 +56,8 @@ async def test_models_are_renamed_both_ways(start_vendor: StartVendor, start_gat
         plain = await client.beta.assistants.create(model="unlisted")
         assert plain.model == "unlisted"
     assert vendor.simulator.worlds["acme"].assistants.get(assistant.id[:-24])["model"] == "our-deployment"
+    told = {line["operation"]: (line["model"], line["upstream_model"]) for line in events if "model" in line}
+    assert told == {
+        "create_run": ("gpt-4o", "our-deployment"),
+        "create_assistant": ("unlisted", "unlisted"),
+    }
