@@ -18,6 +18,7 @@ from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.model import Directory
 from gateway.ownership import Ownership
+from gateway.recipes import Recipes
 from gateway.server import Server
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
@@ -79,7 +80,7 @@ class App:
             directory=directory,
             signer=IdSigner(signing_keys),
             home_of=homes,
-            attempts=attempts,
+            recipes=Recipes(attempts),
             ownership=ownership,
             health=self._health,
         )

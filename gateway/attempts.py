@@ -109,7 +109,7 @@ class Attempts:
         self, sending: Sending, key: Key, credentials: Credentials, record: Record
     ) -> tuple[Response | AttemptFailed, Mapping[str, str]]:
         provider = sending.target.provider
-        ended = record.begin_attempt(provider.name, key.name)
+        ended = record.begin_attempt(sending.operation.name, provider.name, key.name)
         presented: Mapping[str, str] = {}
         try:
             presented = await credentials.headers()

@@ -14,7 +14,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -348,6 +348,9 @@ class TenantConfig(_Section):
     """Where a request goes that names no provider and carries no id. Default: the only provider, if there is one."""
     home_accounts: Mapping[Name, Name] = Field(default_factory=dict)
     """Provider → account in which this tenant creates things. Default: chosen once by hashing, then remembered."""
+    beta_header: Literal["optional", "required"] = "optional"
+    """Whether assistants and threads need the header `OpenAI-Beta: assistants=…`, as they did at OpenAI; missing, it
+    means v2."""
 
 
 class Demo(_Section):

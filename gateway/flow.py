@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from gateway.attempts import Attempts, Sending, failure
+from gateway.attempts import Sending, failure
 from gateway.config import Config
 from gateway.errors import NEVER_REPEAT, AttemptFailed, BrokenOff, GatewayError, bad_request, envelope
 from gateway.health import Health
@@ -29,6 +29,7 @@ from gateway.phases.rewrite_out import Beta, read_beta, rewrite_body, rewrite_ou
 from gateway.phases.send import Response
 from gateway.protocols import between
 from gateway.public_ids import PublicIds
+from gateway.recipes import Recipes
 from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.telemetry import Record, log
@@ -73,7 +74,7 @@ class Gateway:
         directory: Directory,
         signer: IdSigner,
         home_of: HomeOf,
-        attempts: Attempts,
+        recipes: Recipes,
         ownership: Ownership,
         health: Health,
     ) -> None:
@@ -82,7 +83,7 @@ class Gateway:
         self._directory = directory
         self._signer = signer
         self._home_of = home_of
-        self._attempts = attempts
+        self._recipes = recipes
         self._ownership = ownership
         self._health = health
         self._spool = Spool(config.limits.spool_bytes)
@@ -124,9 +125,11 @@ class Gateway:
         self._check_size(request)
         caller = authenticate(request.headers, self._directory)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
-        matched = match(request.method, path)
-        record.note(operation=matched.operation.name)
         beta = read_beta(request.headers)
+        matched = match(request.method, path, beta.version)
+        record.note(operation=matched.operation.name)
+        if caller.tenant.needs_beta_header:
+            beta.require(matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)
         record.note(bytes_in=body.size_bytes)
         try:
@@ -152,10 +155,10 @@ class Gateway:
         if page is not None and self._ownership.lists(sending):
             response = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
         else:
-            response = await self._attempts(sending, record)
+            response = await self._recipes(sending, located, page, record)
         if page is not None and is_cut_off(response.document, page) and page.asked != inbound.operation.max_limit:
             page = replace(page, asked=inbound.operation.max_limit)
-            response = await self._attempts(_sending(inbound, located, page), record)
+            response = await self._recipes(_sending(inbound, located, page), located, page, record)
         if response.relayed is not None:
             return await self._relay(inbound, sending, response, response.relayed, public, record)
         if response.is_success:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.errors import bad_request
+
 
 @dataclass(frozen=True)
 class Page:
@@ -18,6 +20,16 @@ class Page:
     order: str = "desc"
     after: str | None = None
     before: str | None = None
+
+    def check(self, max_limit: int) -> int:
+        """The limit, for a list that no vendor judges. Raises GatewayError 400 for a bad limit or order."""
+        if self.limit is None:
+            message = f"Invalid 'limit': expected an integer from 1 to {max_limit}."
+            raise bad_request(message, param="limit", code="invalid_value")
+        if self.order not in ("asc", "desc"):
+            message = f"Invalid value: {self.order[:40]!r}. Supported values are: 'asc' and 'desc'."
+            raise bad_request(message, param="order", code="invalid_value")
+        return self.limit
 
 
 def read_page(query: Sequence[tuple[str, str]], *, default_limit: int, max_limit: int, ask_one_more: bool) -> Page:

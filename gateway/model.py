@@ -84,6 +84,7 @@ class Tenant:
     providers: frozenset[str]
     default_provider: str | None
     homes: Mapping[str, str]
+    needs_beta_header: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,14 @@ def _tenant(name: str, config: Config) -> Tenant:
     given = config.tenants[name]
     providers = frozenset(given.providers if given.providers is not None else config.providers)
     only = next(iter(providers)) if len(providers) == 1 else None
-    return Tenant(given.id or name, name, providers, given.default_provider or only, dict(given.home_accounts))
+    return Tenant(
+        given.id or name,
+        name,
+        providers,
+        given.default_provider or only,
+        dict(given.home_accounts),
+        given.beta_header == "required",
+    )
 
 
 def rendezvous(tenant: str, accounts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Every operation of the API in one table: Assistants and Threads (v2), files and vector stores.
+"""Every operation of the API in one table: Assistants and Threads (v2, and what only v1 had), files, vector stores.
 
 A template's parameter is named after the kind of its id: `/threads/{thread}/runs/{run}`. Source of paths, bodies and
 answers: the OpenAPI description of 2026-08-21 and the SDK's types.
@@ -47,6 +47,8 @@ class Operation:
     """What it does to the account-level objects whose owner the gateway remembers."""
     default_limit: int = 20
     max_limit: int = 100
+    only_in: Version | None = None
+    """The version of the protocol that alone has it."""
     filters: tuple[str, ...] = ()
     """Query parameters that a list kept by the gateway must apply itself, each comparing a field of the object."""
 
@@ -90,6 +92,8 @@ def _rows(
 _RUNS = "/threads/{thread}/runs"
 _RUN = "/threads/{thread}/runs/{run}"
 _MESSAGES = "/threads/{thread}/messages"
+_ASSISTANT_FILES = "/assistants/{assistant}/files"
+_MESSAGE_FILES = "/threads/{thread}/messages/{message}/files"
 _STORE = "/vector_stores/{vector_store}"
 _BATCHES = "/vector_stores/{vector_store}/file_batches"
 _RESOURCES: Shape = {"tool_resources": shapes.NEW_THREAD["tool_resources"]}  # type: ignore[index, call-overload]
@@ -104,6 +108,35 @@ OPERATIONS: tuple[Operation, ...] = (
         body=shapes.NEW_ASSISTANT,
         modify=shapes.NEW_ASSISTANT,
         cacheable=True,
+    ),
+    Operation("list_assistant_files", "GET", _ASSISTANT_FILES, "file", "list", shapes.ASSISTANT_FILE, only_in="v1"),
+    Operation(
+        "create_assistant_file",
+        "POST",
+        _ASSISTANT_FILES,
+        "file",
+        "object",
+        shapes.ASSISTANT_FILE,
+        body={"file_id": "file"},
+        only_in="v1",
+    ),
+    Operation(
+        "get_assistant_file",
+        "GET",
+        f"{_ASSISTANT_FILES}/{{file}}",
+        "file",
+        "object",
+        shapes.ASSISTANT_FILE,
+        only_in="v1",
+    ),
+    Operation(
+        "delete_assistant_file",
+        "DELETE",
+        f"{_ASSISTANT_FILES}/{{file}}",
+        "file",
+        "deleted",
+        {"id": "file"},
+        only_in="v1",
     ),
     # threads
     *_rows(
@@ -133,6 +166,10 @@ OPERATIONS: tuple[Operation, ...] = (
         body=shapes.NEW_MESSAGE,
         modify={},
         cacheable=True,
+    ),
+    Operation("list_message_files", "GET", _MESSAGE_FILES, "file", "list", shapes.MESSAGE_FILE, only_in="v1"),
+    Operation(
+        "get_message_file", "GET", f"{_MESSAGE_FILES}/{{file}}", "file", "object", shapes.MESSAGE_FILE, only_in="v1"
     ),
     # runs
     Operation("list_runs", "GET", _RUNS, "run", "list", shapes.RUN),
@@ -214,6 +251,7 @@ DELETED_OBJECTS = {
     "delete_assistant": "assistant.deleted",
     "delete_thread": "thread.deleted",
     "delete_message": "thread.message.deleted",
+    "delete_assistant_file": "assistant.file.deleted",
     "delete_file": "file",
     "delete_vector_store": "vector_store.deleted",
     "delete_store_file": "vector_store.file.deleted",
@@ -256,9 +294,9 @@ def _build() -> _Node:
 _ROOT = _build()
 
 
-def match(method: str, raw_path: str) -> Matched:
+def match(method: str, raw_path: str, version: Version = "v2") -> Matched:
     """The operation of a request, under `/v1/…`, at the root, under `/openai/…` as Azure's clients call it, or any of
-    these under `/providers/{name}`.
+    these under `/providers/{name}`. `version` is the protocol that the caller speaks.
 
     Raises GatewayError 404 for a path of no operation and 405, with `allow`, for a wrong method.
     """
@@ -268,7 +306,11 @@ def match(method: str, raw_path: str) -> Matched:
         provider, segments = unquote(segments[1]), segments[2:]
     if segments[:1] in (["v1"], ["openai"]):
         segments = segments[1:]
-    found = list(_matching(_ROOT, segments, {}))
+    found = [
+        (spoken, shown)
+        for operations, shown in _matching(_ROOT, segments, {})
+        if (spoken := {name: each for name, each in operations.items() if each.only_in in (None, version)})
+    ]
     for operations, shown in found:
         if operation := operations.get(method):
             return Matched(operation, shown, provider)

@@ -78,6 +78,8 @@ MESSAGE: Shape = {
     "file_ids": _FILES,
     "content": _CONTENT,
 }
+ASSISTANT_FILE: Shape = {"id": "file", "assistant_id": "assistant"}
+MESSAGE_FILE: Shape = {"id": "file", "message_id": "message"}
 MESSAGE_DELTA: Shape = {"id": "message", "delta": {"content": _CONTENT, "file_ids": _FILES}}
 RUN: Shape = {
     "id": "run",

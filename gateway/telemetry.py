@@ -32,6 +32,7 @@ EVENTS: dict[str, str] = {
     "home.chosen": "a tenant got its home account at a provider",
     "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
     "index.lost": "the owner of a created object could not be noted before the gateway stopped",
+    "recipe.left_behind": "a vector store made for a v1 assistant could not be deleted; delete it at the provider",
     "list.cut_off": "a provider ignores cursors, so a list cannot be paged beyond what it shows",
     "store.ready": "the store answers",
     "store.away": "the store does not answer; what needs it answers 503",
@@ -86,10 +87,15 @@ class Record:
         """Add facts; None says nothing."""
         self.facts |= {name: value for name, value in facts.items() if value is not None}
 
-    def begin_attempt(self, provider: str, key: str) -> Callable[..., None]:
+    def begin_attempt(self, operation: str, provider: str, key: str) -> Callable[..., None]:
         """Note an attempt that begins; call what this returns, with its outcome, when it ended."""
         started = time.perf_counter()
-        attempt: dict[str, Any] = {"provider": provider, "key": key, "error": "cancelled"}
+        attempt: dict[str, Any] = {
+            "operation": operation,
+            "provider": provider,
+            "key": key,
+            "error": "cancelled",
+        }
         self.attempts.append(attempt)
 
         def ended(status: int | None = None, error: str | None = None) -> None:

@@ -15,6 +15,10 @@ PUBLISHED = {
     "get_assistant": "GET /assistants/{assistant}",
     "modify_assistant": "POST /assistants/{assistant}",
     "delete_assistant": "DELETE /assistants/{assistant}",
+    "list_assistant_files": "GET /assistants/{assistant}/files",
+    "create_assistant_file": "POST /assistants/{assistant}/files",
+    "get_assistant_file": "GET /assistants/{assistant}/files/{file}",
+    "delete_assistant_file": "DELETE /assistants/{assistant}/files/{file}",
     "create_thread": "POST /threads",
     "create_thread_and_run": "POST /threads/runs",
     "get_thread": "GET /threads/{thread}",
@@ -25,6 +29,8 @@ PUBLISHED = {
     "get_message": "GET /threads/{thread}/messages/{message}",
     "modify_message": "POST /threads/{thread}/messages/{message}",
     "delete_message": "DELETE /threads/{thread}/messages/{message}",
+    "list_message_files": "GET /threads/{thread}/messages/{message}/files",
+    "get_message_file": "GET /threads/{thread}/messages/{message}/files/{file}",
     "list_runs": "GET /threads/{thread}/runs",
     "create_run": "POST /threads/{thread}/runs",
     "get_run": "GET /threads/{thread}/runs/{run}",
@@ -79,10 +85,27 @@ def test_the_table_is_the_published_one() -> None:
 def test_every_operation_is_found_under_every_base_url(name: str, base: str, provider: str | None) -> None:
     method, template = PUBLISHED[name].split()
     kinds = re.findall(r"{(\w+)}", template)
-    matched = match(method, base + re.sub(r"{(\w+)}", r"id-of-\1", template))
+    matched = match(method, base + re.sub(r"{(\w+)}", r"id-of-\1", template), BY_NAME[name].only_in or "v2")
     assert matched.operation.name == name
     assert matched.shown == {kind: f"id-of-{kind}" for kind in kinds}
     assert matched.provider == provider
+
+
+def test_what_only_one_version_has_is_no_path_of_the_other() -> None:
+    """A caller of v2 does not learn that there was something; methods that are left are still named."""
+    only = names(only_in="v1")
+    assert only == {name for name in PUBLISHED if name.endswith(("assistant_file", "assistant_files"))} | {
+        "list_message_files",
+        "get_message_file",
+    }
+    for name in only:
+        method, template = PUBLISHED[name].split()
+        with pytest.raises(GatewayError) as refused:
+            match(method, template, "v2")
+        assert (refused.value.status, refused.value.code) == (404, "unknown_url")
+    with pytest.raises(GatewayError) as refused:
+        match("PUT", "/assistants/a/files", "v1")
+    assert (refused.value.status, refused.value.headers) == (405, {"allow": "GET, POST"})
 
 
 def test_runs_is_a_word_and_not_a_threads_id() -> None:

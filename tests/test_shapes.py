@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError
 from gateway.operations import BY_NAME, OPERATIONS
 from gateway.shapes import NEW_RUN, find_slots, rewrite, shape_of_event
+from gateway.shapes import OBJECTS as STREAMED
 from tests.values import any_json, unhurried
 
 _MESSAGE_FILES = ["attachments[].file_id", "content[].image_file.file_id", "file_ids[]"]
@@ -54,6 +55,7 @@ REQUESTS: dict[str, list[tuple[str, str]]] = {
     "create_vector_store": [("file_ids[]", "file")],
     "modify_vector_store": [],
     "create_store_file": [("file_id", "file")],
+    "create_assistant_file": [("file_id", "file")],
     "modify_store_file": [],
     "create_batch": [("file_ids[]", "file"), ("files[].file_id", "file")],
     "cancel_batch": [],
@@ -77,6 +79,8 @@ _STORED = _below("tool_resources", _RESOURCES[:2])
 
 OBJECTS: dict[str, list[tuple[str, str]]] = {
     "assistant": [("id", "assistant"), *_STORED, ("file_ids[]", "file")],
+    "assistant.file": [("id", "file"), ("assistant_id", "assistant")],
+    "thread.message.file": [("id", "file"), ("message_id", "message")],
     "thread": [("id", "thread"), *_STORED],
     "thread.message": [
         ("id", "message"),
@@ -115,6 +119,8 @@ OBJECTS: dict[str, list[tuple[str, str]]] = {
 
 ANSWERS: dict[str, str] = {
     "assistant": "list_assistants create_assistant get_assistant modify_assistant",
+    "assistant.file": "list_assistant_files create_assistant_file get_assistant_file",
+    "thread.message.file": "list_message_files get_message_file",
     "thread": "create_thread get_thread modify_thread",
     "thread.message": "list_messages create_message get_message modify_message",
     "thread.run": "list_runs create_run get_run modify_run cancel_run submit_tool_outputs create_thread_and_run",
@@ -130,6 +136,7 @@ ANSWERS: dict[str, str] = {
 
 DELETIONS = {
     "delete_assistant": "assistant",
+    "delete_assistant_file": "file",
     "delete_thread": "thread",
     "delete_message": "message",
     "delete_file": "file",
@@ -343,7 +350,7 @@ def test_an_id_in_an_answer_becomes_public(operation: str, path: str, kind: str)
 
 @pytest.mark.parametrize(
     ("name", "path", "kind"),
-    [(name, *row) for name, rows in OBJECTS.items() if name.startswith("thread") for row in rows],
+    [(name, *row) for name, rows in OBJECTS.items() if name in STREAMED for row in rows],
 )
 def test_an_id_in_an_event_becomes_public(name: str, path: str, kind: str) -> None:
     data = {"object": name, **at(path, "theirs")}

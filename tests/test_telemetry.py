@@ -109,11 +109,11 @@ def test_a_request_is_one_line_with_what_was_learnt_on_its_way(lines: io.BytesIO
     record.note(tenant="alice", operation=None, status=200)
     record.note(operation="get_thread")
     record.note(operation=None)  # says nothing
-    ended = record.begin_attempt("main", "one")
+    ended = record.begin_attempt("get_thread", "main", "one")
     ended(status=429)
-    ended = record.begin_attempt("main", "two")
+    ended = record.begin_attempt("get_thread", "main", "two")
     ended(error="provider_timeout")
-    record.begin_attempt("main", "three")
+    record.begin_attempt("get_thread", "main", "three")
     record.first_byte()
     record.write()
     line = only(lines)
@@ -132,9 +132,9 @@ def test_a_request_is_one_line_with_what_was_learnt_on_its_way(lines: io.BytesIO
         "operation": "get_thread",
         "status": 200,
         "attempts": [
-            {"provider": "main", "key": "one", "status": 429},
-            {"provider": "main", "key": "two", "error": "provider_timeout"},
-            {"provider": "main", "key": "three", "error": "cancelled"},  # it never ended
+            {"operation": "get_thread", "provider": "main", "key": "one", "status": 429},
+            {"operation": "get_thread", "provider": "main", "key": "two", "error": "provider_timeout"},
+            {"operation": "get_thread", "provider": "main", "key": "three", "error": "cancelled"},  # it never ended
         ],
         "attempts_total": 3,
     }
@@ -143,7 +143,7 @@ def test_a_request_is_one_line_with_what_was_learnt_on_its_way(lines: io.BytesIO
 def test_a_line_does_not_grow_with_the_attempts(lines: io.BytesIO) -> None:
     record = Record("req_1", "GET", "/")
     for _ in range(500):
-        record.begin_attempt("main", "one")(status=200)
+        record.begin_attempt("get_thread", "main", "one")(status=200)
     record.write()
     line = only(lines)
     assert (len(line["attempts"]), line["attempts_total"]) == (20, 500)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.errors import bad_request, store_unavailable, unknown_id
+from gateway.errors import store_unavailable, unknown_id
 from gateway.lists import Page
 from gateway.operations import Operation
 from gateway.phases.locate import Located
@@ -27,7 +27,7 @@ async def list_owned(
     Waits for the store and for one read an object, eight at a time. Raises GatewayError 400 for a bad limit or order,
     404 for an unknown cursor, 503 when the store is away, and what `read` raises.
     """
-    limit = _check(operation, located, page)
+    limit = page.check(operation.max_limit)
     try:
         items, more = await _collect(index, owned, operation, located, page, limit, read)
     except StoreAway as exc:
@@ -39,23 +39,6 @@ async def list_owned(
         "last_id": items[-1].get("id") if items else None,
         "has_more": more,
     }
-
-
-def _check(operation: Operation, located: Located, page: Page) -> int:
-    given = dict(located.query)
-    if page.limit is None:
-        raise bad_request(
-            f"Invalid 'limit': expected an integer from 1 to {operation.max_limit}, but got {given['limit'][:40]!r}.",
-            param="limit",
-            code="invalid_value",
-        )
-    if page.order not in ("asc", "desc"):
-        raise bad_request(
-            f"Invalid value: {page.order[:40]!r}. Supported values are: 'asc' and 'desc'.",
-            param="order",
-            code="invalid_value",
-        )
-    return page.limit
 
 
 async def _collect(

@@ -73,7 +73,7 @@ def as_reply(document: dict[str, Any], headers: Mapping[str, str]) -> Reply:
 
 def read_refusal(status: int, raw: bytes) -> Refusal:
     """What an error answer says to us: its status and the code in it, whatever its shape."""
-    code = _error_fields(raw).get("code")
+    code = error_fields(raw).get("code")
     return Refusal(status, code if isinstance(code, str) else None)
 
 
@@ -107,7 +107,7 @@ def refuse(
 
 def in_envelope(raw: bytes, public: PublicIds, *, default_type: str, default_code: str | None = None) -> bytes:
     """What a provider says went wrong, in whatever shape, as OpenAI's SDKs expect it of answers and stream events."""
-    fields = _error_fields(raw)
+    fields = error_fields(raw)
     message = fields.pop("message", None) or _prose(raw)
     param = fields.pop("param", None)
     error = {
@@ -119,7 +119,7 @@ def in_envelope(raw: bytes, public: PublicIds, *, default_type: str, default_cod
     return codec.dumps({"error": error | rewrite_all_prose(fields, public.in_prose)})
 
 
-def _error_fields(raw: bytes) -> dict[str, Any]:
+def error_fields(raw: bytes) -> dict[str, Any]:
     """The fields of an error body of any shape; `message` is a text or missing. What is no JSON, or absurdly deep,
     has none."""
     try:

@@ -31,12 +31,25 @@ class Beta:
 
     version: Version = "v2"
     others: tuple[str, ...] = ()
+    is_said: bool = True
+    """Whether the caller named a version."""
+
+    def require(self, operation: Operation) -> None:
+        """Raises GatewayError 400 `invalid_beta`, in OpenAI's words, where an operation of assistants or threads is
+        called without a version."""
+        if not self.is_said and operation.template.startswith(("/assistants", "/threads")):
+            raise bad_request(
+                "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by setting"
+                " the header 'OpenAI-Beta: assistants=v2'.",
+                code="invalid_beta",
+            )
 
 
 def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
     """No version means v2. Raises GatewayError 400 `invalid_beta` for one that is not served, and for two."""
     values = [value.strip() for line in headers.getall("OpenAI-Beta", ()) for value in line.split(",")]
-    named = {value for value in values if value.startswith("assistants=")} or {"assistants=v2"}
+    said = {value for value in values if value.startswith("assistants=")}
+    named = said or {"assistants=v2"}
     version = _VERSIONS.get(next(iter(named))) if len(named) == 1 else None
     if version is None:
         raise bad_request(
@@ -45,7 +58,7 @@ def read_beta(headers: CIMultiDictProxy[str]) -> Beta:
             param="OpenAI-Beta",
             code="invalid_beta",
         )
-    return Beta(version, tuple(value for value in values if value and value not in named))
+    return Beta(version, tuple(value for value in values if value and value not in named), bool(said))
 
 
 def rewrite_body(operation: Operation, body: Body, located: Located, translation: Translation = SAME) -> bytes:
@@ -95,7 +108,7 @@ def rewrite_out(
     # What we must read is cheap to unpack; what we pass on as it comes is asked for plain.
     sent["Accept-Encoding"] = "identity" if streaming or operation.answers == "bytes" else "gzip, deflate"
     return Outbound(
-        operation.method, url_of(provider, _path(operation, located), _query(located, raw_query, page)), sent
+        operation.method, url_of(provider, path_of(operation, located.path_ids), _query(located, raw_query, page)), sent
     )
 
 
@@ -106,11 +119,11 @@ def url_of(provider: Provider, path: str, query: str = "") -> str:
     return provider.base_url + path + (f"?{query}" if query else "")
 
 
-def _path(operation: Operation, located: Located) -> str:
+def path_of(operation: Operation, ids: Mapping[str, str]) -> str:
+    """An operation's path with upstream ids by kind."""
     segments = operation.template.split("/")
     return "/".join(
-        quote(located.path_ids[segment.strip("{}")], safe="") if segment.startswith("{") else segment
-        for segment in segments
+        quote(ids[segment.strip("{}")], safe="") if segment.startswith("{") else segment for segment in segments
     )
 
 

@@ -44,12 +44,12 @@ class Translation:
 SAME = Translation()
 """Both speak one version."""
 
-_V1_CALLER = Translation(request=v1.request_up, answer=v1.answer_down, event=v1.event_down)
-_V1_PROVIDER = Translation(check=v1.check_down, request=v1.request_down, answer=v1.answer_up, event=v1.event_up)
+V1_TO_V2 = Translation(request=v1.request_up, answer=v1.answer_down, event=v1.event_down)
+V2_TO_V1 = Translation(check=v1.check_down, request=v1.request_down, answer=v1.answer_up, event=v1.event_up)
 
 
 def between(caller: Version, provider: Version) -> Translation:
     """The translation for a caller and a provider."""
     if caller == provider:
         return SAME
-    return _V1_CALLER if caller == "v1" else _V1_PROVIDER
+    return V1_TO_V2 if caller == "v1" else V2_TO_V1

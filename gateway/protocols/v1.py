@@ -31,21 +31,32 @@ Sources: the published OpenAPI descriptions of 2024-04-16 (v1) and 2026-08-21 (v
 """
 
 from gateway.protocols.v1_answers import answer_down, answer_up, event_down, event_up
-from gateway.protocols.v1_fields import STORE_METADATA, assistant_file_ids, assistant_resources, is_own_store
+from gateway.protocols.v1_fields import (
+    FILE_SEARCH,
+    STORE_METADATA,
+    assistant_file_ids,
+    assistant_resources,
+    assistant_store_ids,
+    has_tool,
+    is_own_store,
+)
 from gateway.protocols.v1_files import assistant_files, list_files, message_files
 from gateway.protocols.v1_requests_down import check_down, request_down
 from gateway.protocols.v1_requests_up import needs_several_calls, request_up
 
 __all__ = [
+    "FILE_SEARCH",
     "STORE_METADATA",
     "answer_down",
     "answer_up",
     "assistant_file_ids",
     "assistant_files",
     "assistant_resources",
+    "assistant_store_ids",
     "check_down",
     "event_down",
     "event_up",
+    "has_tool",
     "is_own_store",
     "list_files",
     "message_files",

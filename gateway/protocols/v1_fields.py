@@ -87,10 +87,19 @@ def assistant_file_ids(assistant: Mapping[str, Any]) -> list[str]:
 
     What only a vector store holds is not among them: it may be shared, and hold more files than v1 could name.
     """
-    files: Any = assistant.get("tool_resources")
-    for name in (CODE_INTERPRETER, "file_ids"):
-        files = files.get(name) if type(files) is dict else None
-    return [file for file in files if type(file) is str] if type(files) is list else []
+    return _resources(assistant, CODE_INTERPRETER, "file_ids")
+
+
+def assistant_store_ids(assistant: Mapping[str, Any]) -> list[str]:
+    """The vector stores that a v2 assistant searches."""
+    return _resources(assistant, FILE_SEARCH, "vector_store_ids")
+
+
+def _resources(assistant: Mapping[str, Any], tool: str, field: str) -> list[str]:
+    found: Any = assistant.get("tool_resources")
+    for name in (tool, field):
+        found = found.get(name) if type(found) is dict else None
+    return [each for each in found if type(each) is str] if type(found) is list else []
 
 
 def assistant_resources(file_ids: Iterable[str], *, vector_store_ids: Iterable[str] = ()) -> dict[str, Any]:

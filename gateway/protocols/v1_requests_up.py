@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-from gateway.errors import bad_request
 from gateway.operations import Operation
 from gateway.protocols.v1_fields import (
     CODE_INTERPRETER,
@@ -33,8 +32,7 @@ def request_up(operation: Operation, document: dict[str, Any], *, unsearchable: 
     reports of 2024–2026); v1 took them. Nothing was written then, so the request may be sent again with these named.
 
     Raises GatewayError 400: `invalid_type` for `file_ids` that are no list of strings; `ambiguous_files` for
-    `file_ids` beside the v2 field that they become; `unsupported_in_v2` for what takes more than one call
-    (`needs_several_calls`).
+    `file_ids` beside the v2 field that they become.
     """
     translate = _UP.get(operation.name)
     return document if translate is None else translate(document, unsearchable)
@@ -66,18 +64,12 @@ def _new_assistant_up(document: dict[str, Any], unsearchable: Files) -> dict[str
 
 
 def _changed_assistant_up(document: dict[str, Any], _: Files) -> dict[str, Any]:
-    """Files that nothing searches are set in one call. The others need a vector store that has to be made first."""
+    """Files as the code interpreter gets them. Those that are searched need a vector store too, which has to be there
+    before (`needs_several_calls`)."""
     up = changed(document, {"tools": partial(each, change=tool_up)})
     file_ids = _take_file_ids(up, beside="tool_resources")
     if file_ids is None:
         return up
-    if file_ids and (up.get("tools") is None or has_tool(up["tools"], FILE_SEARCH)):
-        raise bad_request(
-            "changing the files of an assistant with the tool 'retrieval' takes several calls at this provider, which"
-            " speaks protocol v2; create an assistant with these file_ids instead",
-            param="file_ids",
-            code="unsupported_in_v2",
-        )
     up["tool_resources"] = assistant_resources(file_ids)
     return up
 

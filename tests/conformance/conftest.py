@@ -88,6 +88,11 @@ EXAMPLES: Mapping[str, Example] = {
     "list_vector_stores": Example(query=_CURSORS["vector_store"]),
     "list_store_files": Example(query=_CURSORS["file"]),
     "list_batch_files": Example(query=_CURSORS["file"]),
+    "list_assistant_files": Example(query=_CURSORS["file"]),
+    "list_message_files": Example(query=_CURSORS["file"]),
+    "get_assistant_file": Example(),
+    "get_message_file": Example(),
+    "create_assistant_file": Example({"file_id": "{file}"}),
     "get_assistant": Example(),
     "get_thread": Example(),
     "get_message": Example(),
@@ -118,6 +123,7 @@ EXAMPLES: Mapping[str, Example] = {
     "cancel_run": Example({}),
     "create_run": Example(_RUN | {"additional_messages": [_MESSAGE]}),
     "create_thread_and_run": Example(_RUN | {"thread": _THREAD}),
+    "delete_assistant_file": Example(),
     "delete_store_file": Example(),
     "delete_message": Example(),
     "delete_thread": Example(),
@@ -140,6 +146,7 @@ class Call:
     path: str
     body: Any = None
     upload: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -176,7 +183,10 @@ def compose(
     }
     body: Any = None if example.body is None else fill(example.body, at, "body")
     body = body | {"stream": True} if stream else body
-    return Call(operation.method, base + path + (f"?{urlencode(query)}" if query else ""), body, example.upload)
+    headers = {"OpenAI-Beta": f"assistants={operation.only_in}"} if operation.only_in else {}
+    return Call(
+        operation.method, base + path + (f"?{urlencode(query)}" if query else ""), body, example.upload, headers
+    )
 
 
 def fill(value: Any, at: Callable[[str, str], str], place: str) -> Any:
@@ -236,11 +246,16 @@ async def stage(
     ids["batch"] = (await create(f"/vector_stores/{ids['vector_store']}/file_batches", {"file_ids": [ids["file"]]}))[
         "id"
     ]
-    resources = {"file_search": {"vector_store_ids": [ids["vector_store"]]}}
+    resources = {
+        "code_interpreter": {"file_ids": [ids["file"]]},
+        "file_search": {"vector_store_ids": [ids["vector_store"]]},
+    }
     ids["assistant"] = (await create("/assistants", {"model": "m", "tools": TOOLS, "tool_resources": resources}))["id"]
     thread = (await create("/threads"))["id"]
     ids["thread"] = thread
-    ids["message"] = (await create(f"/threads/{thread}/messages", {"role": "user", "content": say}))["id"]
+    attached = [{"file_id": ids["file"], "tools": [{"type": "code_interpreter"}]}]
+    said = {"role": "user", "content": say, "attachments": attached}
+    ids["message"] = (await create(f"/threads/{thread}/messages", said))["id"]
     run = await create(f"/threads/{thread}/runs", {"assistant_id": ids["assistant"]})
     while wait and run["status"] in ("queued", "in_progress"):
         run = await ok(gateway, "GET", f"{base}/threads/{thread}/runs/{run['id']}", tenant=tenant)
@@ -331,7 +346,7 @@ class Heard:
 
 async def hear(gateway: Running, call: Call, *, tenant: str = "alice", **more: Any) -> Heard:
     """Make a call and keep status line and headers as well as the body, events as they came."""
-    headers = {"Authorization": f"Bearer {TENANT_KEYS[tenant]}"} | more.pop("headers", {})
+    headers = {"Authorization": f"Bearer {TENANT_KEYS[tenant]}", **call.headers} | more.pop("headers", {})
     options = {"headers": headers, **call.payload, **more}
     url = URL(gateway.url + call.path, encoded=True)
     async with gateway.session.request(call.method, url, **options) as response:

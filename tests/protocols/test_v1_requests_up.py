@@ -141,20 +141,6 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
         "tool_resources",
         "ambiguous_files",
     ),
-    (
-        "new files to search need a vector store that a change cannot make",
-        "modify_assistant",
-        {"file_ids": ["a"], "tools": [RETRIEVAL]},
-        "file_ids",
-        "unsupported_in_v2",
-    ),
-    (
-        "and without tools in the body nobody knows whether the assistant searches",
-        "modify_assistant",
-        {"file_ids": ["a"]},
-        "file_ids",
-        "unsupported_in_v2",
-    ),
 ]
 
 
@@ -196,10 +182,13 @@ def test_which_bodies_may_take_several_calls(name: str, body: dict[str, Any], se
     assert v1.needs_several_calls(BY_NAME[name], body) is several
 
 
-def test_what_is_not_known_to_take_several_calls_never_fails_in_one() -> None:
-    """The question is asked first; an answer of no promises that the translation goes through."""
-    for name, body, _, code in [row[1:] for row in REFUSED]:
-        assert code != "unsupported_in_v2" or v1.needs_several_calls(BY_NAME[name], body)
+@pytest.mark.parametrize("tools", [None, [RETRIEVAL], [CODE]])
+def test_a_change_of_files_names_them_for_the_code_interpreter(tools: Any) -> None:
+    """Whether they are searched too is not for one call to say."""
+    body = {"file_ids": ["a"]} | ({} if tools is None else {"tools": tools})
+    up = v1.request_up(BY_NAME["modify_assistant"], body)
+    assert up["tool_resources"] == v1.assistant_resources(["a"])
+    assert v1.needs_several_calls(BY_NAME["modify_assistant"], body)
 
 
 def test_resources_for_a_change_with_a_new_vector_store() -> None:
