@@ -33,7 +33,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway import vendors
+from gateway import passthrough, vendors
 from gateway.ids import route_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -311,6 +311,9 @@ class Provider(_Section):
     """Value of the `api-version` query for vendors that have one. Default: the vendor's."""
     models: Mapping[str, str] = Field(default_factory=dict)
     """Model names as callers say them → as this provider calls them. Names that are not listed pass as they are."""
+    passthrough: list[str] = Field(default_factory=list)
+    """Paths of the vendor's other API that go through to the tenant's home account: `chat/completions`, `audio/*`.
+    What stores things (`responses`, `batches`) only if every account here is `owned_by` one tenant."""
     proxy: SecretUrl | None = None
     """Outgoing HTTP proxy for this provider, `http://host:port`; by reference when it holds a password."""
     ca_file: ExistingFile | None = None
@@ -321,6 +324,11 @@ class Provider(_Section):
     """How long this provider may take."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Attempts for one request, the first one included; a request that must not run twice has fewer."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether tenants share one of its accounts."""
+        return any(account.owned_by is None for account in self.accounts.values())
 
     def tls_context(self) -> ssl.SSLContext | bool:
         """Whom to trust and how to show who we are; True for the system's way.
@@ -475,6 +483,9 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
     vendor = vendors.VENDORS[provider.vendor]
     if vendor.needs is not None and not _is_installed(vendor.needs[0]):
         yield f"providers.{name}.vendor: {vendor.name} needs more: pip install 'threads-gateway[{vendor.needs[1]}]'"
+    for place, pattern in enumerate(provider.passthrough):
+        if (fault := passthrough.fault_of(pattern, is_shared=provider.is_shared)) is not None:
+            yield f"providers.{name}.passthrough[{place}]: {fault}"
     if provider.api_version is not None and vendor.api_version is None:
         yield f"providers.{name}.api_version: vendor {vendor.name} has none"
     try:

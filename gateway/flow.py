@@ -9,31 +9,31 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from gateway.attempts import Sending, failure
+from gateway.attempts import Sending
 from gateway.config import Config
-from gateway.errors import NEVER_REPEAT, AttemptFailed, BrokenOff, GatewayError, bad_request, envelope
+from gateway.errors import NEVER_REPEAT, BrokenOff, GatewayError, bad_request, envelope
 from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Caller, Directory, Reply
-from gateway.operations import Matched, Operation, match
+from gateway.operations import Matched, Operation
 from gateway.ownership import Ownership
 from gateway.phases.authenticate import authenticate
+from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
+from gateway.phases.pass_through import ids_that_pass, stay_at_provider
 from gateway.phases.receive import Body, receive
-from gateway.phases.relay import begin_stream, relay_file, relay_run, relay_stream
 from gateway.phases.respond import respond
-from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import as_reply, crossing_headers, deleted, read_refusal, refuse, rewrite_in
 from gateway.phases.rewrite_out import Beta, read_beta, rewrite_body, rewrite_out
 from gateway.phases.send import Response
 from gateway.protocols import between
 from gateway.public_ids import PublicIds
 from gateway.recipes import Recipes
+from gateway.relaying import Relaying
 from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.telemetry import Record, log
-from gateway.upstream import Answer
 
 _API_VERSION = re.compile(r"(^|&)api-version=[^&]*")
 
@@ -57,10 +57,6 @@ class Inbound:
         """The query, without the version that Azure's clients name in it: a provider gets its own."""
         query = self.request.rel_url.raw_query_string
         return _API_VERSION.sub("", query).removeprefix("&") if "api-version" in query else query
-
-    @property
-    def chosen_provider(self) -> str | None:
-        return self.matched.provider or self.request.headers.get("x-gateway-provider")
 
 
 class Gateway:
@@ -86,6 +82,7 @@ class Gateway:
         self._recipes = recipes
         self._ownership = ownership
         self._health = health
+        self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -126,10 +123,8 @@ class Gateway:
         caller = authenticate(request.headers, self._directory)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
         beta = read_beta(request.headers)
-        matched = match(request.method, path, beta.version)
+        matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
-        if caller.tenant.needs_beta_header:
-            beta.require(matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)
         record.note(bytes_in=body.size_bytes)
         try:
@@ -160,7 +155,7 @@ class Gateway:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._recipes(_sending(inbound, located, page), located, page, record)
         if response.relayed is not None:
-            return await self._relay(inbound, sending, response, response.relayed, public, record)
+            return await self._relaying(inbound.request, sending, response.relayed, public, record)
         if response.is_success:
             await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
             reply = _accept(inbound, sending, located, response, public, page, record)
@@ -170,52 +165,25 @@ class Gateway:
 
     def _locate(self, inbound: Inbound) -> Located:
         document, operation = inbound.body.document, inbound.operation
-        slots = list(find_slots(document, operation.body or {})) if document is not None else []
-        return locate(
+        tenant, slots = inbound.caller.tenant, []
+        if document is not None and operation.answers == "any":
+            provider = self._directory.providers[str(inbound.matched.provider)]
+            slots = ids_that_pass(document, provider, tenant, self._signer)
+        elif document is not None:
+            slots = list(find_slots(document, operation.body or {}))
+        located = locate(
             inbound.matched,
             inbound.raw_query,
             slots,
-            tenant=inbound.caller.tenant,
+            tenant=tenant,
             directory=self._directory,
             signer=self._signer,
-            chosen_provider=inbound.chosen_provider,
+            chosen_provider=chosen_provider(inbound.matched.provider, inbound.request),
             home_of=self._home_of,
         )
-
-    async def _relay(
-        self,
-        inbound: Inbound,
-        sending: Sending,
-        response: Response,
-        answer: Answer,
-        public: PublicIds,
-        record: Record,
-    ) -> web.StreamResponse:
-        """An answer that passes through while it arrives. Our headers go out as soon as the status is final."""
-        crossing = crossing_headers(response.headers, sending.target)
-        provider, request = sending.target.provider, inbound.request
-        async with answer:
-            if sending.operation.answers == "bytes":
-                return await relay_file(request, answer, crossing, listener=self._listener, record=record)
-            try:
-                beginning = await begin_stream(answer, self._limits.answer_bytes)
-            except AttemptFailed as failed:
-                raise failure(failed, sending.operation, provider) from failed
-            if isinstance(beginning, dict):
-                run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
-                run = sending.translation.answer(run)
-                return await relay_run(request, run, crossing, listener=self._listener, record=record)
-            return await relay_stream(
-                request,
-                answer,
-                beginning,
-                EventRewriter(public, provider.mend, sending.translation),
-                crossing,
-                provider=provider.name,
-                listener=self._listener,
-                limits=self._limits,
-                record=record,
-            )
+        if operation.answers == "any":
+            stay_at_provider(inbound.matched, located)
+        return located
 
 
 def _record(request: web.BaseRequest) -> Record:

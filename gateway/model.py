@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.config import Config, Secret, Timeouts
 from gateway.ids import route_of
+from gateway.passthrough import Passthrough
 from gateway.vendors import VENDORS
 from gateway.vendors.vendor import Vendor
 
@@ -54,6 +55,8 @@ class Provider:
     """Model as callers say it → as the provider calls it."""
     public_models: Mapping[str, str] = field(default_factory=dict)
     """The reverse; where several names lead to one model, the first in the configuration."""
+
+    passthrough: Passthrough = field(default_factory=Passthrough)
 
     def upstream_model(self, asked: Mapping[str, Any]) -> str | None:
         """What this provider calls the model that a body names; None where the body says nothing that it calls
@@ -167,6 +170,7 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         max_attempts=given.max_attempts,
         api_version=given.api_version or vendor.api_version,
         upstream_models=dict(given.models),
+        passthrough=Passthrough(tuple(given.passthrough), is_shared=given.is_shared),
         public_models={upstream: public for public, upstream in reversed(list(given.models.items()))},
     )
 

@@ -15,7 +15,7 @@ from gateway import shapes
 from gateway.errors import GatewayError
 from gateway.shapes import Shape
 
-Answers = Literal["object", "list", "deleted", "bytes", "page"]
+Answers = Literal["object", "list", "deleted", "bytes", "page", "any"]
 Version = Literal["v1", "v2"]
 """Of the protocol, as a caller or a provider speaks it."""
 
@@ -24,9 +24,10 @@ Version = Literal["v1", "v2"]
 class Operation:
     """One row of the table.
 
-    `answers` says what a success looks like: one object, a list with cursors, a deletion, raw bytes, or a page whose
-    cursor is the vendor's own. `shape` is where ids stand in the object or in each item of the list. `kind` is what
-    the operation is about: the kind of the object answered, or of the listed items and hence of its cursors.
+    `answers` says what a success looks like: one object, a list with cursors, a deletion, raw bytes, a page whose
+    cursor is the vendor's own, or anything at all. `shape` is where ids stand in the object or in each item of the
+    list. `kind` is what the operation is about: the kind of the object answered, or of the listed items and hence of
+    its cursors.
     """
 
     name: str
@@ -300,12 +301,26 @@ def match(method: str, raw_path: str, version: Version = "v2") -> Matched:
 
     Raises GatewayError 404 for a path of no operation and 405, with `allow`, for a wrong method.
     """
+    matched = find(method, raw_path, version)
+    if matched is None:
+        raise unknown_path(method, raw_path)
+    return matched
+
+
+def split(raw_path: str) -> tuple[str | None, list[str]]:
+    """The provider that the base URL names, and the path's segments below the base URL, as they came."""
     segments = raw_path.split("/")[1:]
     provider = None
     if len(segments) > 2 and segments[0] == "providers":
         provider, segments = unquote(segments[1]), segments[2:]
     if segments[:1] in (["v1"], ["openai"]):
         segments = segments[1:]
+    return provider, segments
+
+
+def find(method: str, raw_path: str, version: Version = "v2") -> Matched | None:
+    """As `match`, but None for a path of no operation."""
+    provider, segments = split(raw_path)
     found = [
         (spoken, shown)
         for operations, shown in _matching(_ROOT, segments, {})
@@ -315,7 +330,7 @@ def match(method: str, raw_path: str, version: Version = "v2") -> Matched:
         if operation := operations.get(method):
             return Matched(operation, shown, provider)
     if not found:
-        raise GatewayError(404, _unknown_path(method, raw_path, segments), code="unknown_url")
+        return None
     allowed = ", ".join(sorted({name for operations, _ in found for name in operations}))
     raise GatewayError(
         405,
@@ -341,7 +356,10 @@ def _matching(
     return found
 
 
-def _unknown_path(method: str, raw_path: str, segments: Sequence[str]) -> str:
-    if segments[:1] == ["uploads"]:
-        return "upload in parts is not offered by this gateway; use POST /v1/files"
-    return f"Invalid URL ({method} {raw_path[:200]})"
+def unknown_path(method: str, raw_path: str, hint: str = "") -> GatewayError:
+    """The 404 for a path of no operation; `hint` says what would make it one."""
+    if split(raw_path)[1][:1] == ["uploads"]:
+        message = "upload in parts is not offered by this gateway; use POST /v1/files"
+    else:
+        message = f"Invalid URL ({method} {raw_path[:200]}){hint}"
+    return GatewayError(404, message, code="unknown_url")

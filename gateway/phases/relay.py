@@ -10,14 +10,14 @@ import asyncio
 import socket
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
 
 from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed, BrokenOff
 from gateway.phases.respond import begin, finish, reach
-from gateway.phases.rewrite_events import EventRewriter, error_data, is_run, read_object, run_as_events
+from gateway.phases.rewrite_events import error_data, is_run, read_object, run_as_events
 from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
 from gateway.upstream import Answer
@@ -30,6 +30,15 @@ _STREAM_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 _FILE_HEADERS = ("Content-Type", "Content-Disposition")
+
+
+class Rewriter(Protocol):
+    """Events of a provider → bytes for the caller. `is_done` once nothing more is to come."""
+
+    events: int
+    is_done: bool
+
+    def __call__(self, event: Event) -> bytes: ...
 
 
 class _CallerWriter:
@@ -133,7 +142,7 @@ async def relay_stream(
     request: web.BaseRequest,
     answer: Answer,
     beginning: bytes,
-    rewriter: EventRewriter,
+    rewriter: Rewriter,
     crossing: Mapping[str, str],
     *,
     provider: str,
@@ -166,7 +175,7 @@ async def relay_stream(
 async def _relay_events(
     answer: Answer,
     beginning: bytes,
-    rewriter: EventRewriter,
+    rewriter: Rewriter,
     writer: _CallerWriter,
     *,
     listener: Listener,

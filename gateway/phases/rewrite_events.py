@@ -51,9 +51,7 @@ class EventRewriter:
 
     def _error(self, raw: bytes) -> bytes:
         if is_about_key(read_refusal(0, raw).code):
-            return error_data(
-                "the provider accepts none of the gateway's keys any more", "upstream_credentials_exhausted"
-            )
+            return keys_exhausted()
         # Unwrapped it raises nothing in openai-python; wrapped it raises with the vendor's words.
         return in_envelope(raw, self._public, default_type="server_error", default_code="provider_error")
 
@@ -93,6 +91,11 @@ def _is_error(data: dict[str, Any] | None) -> bool:
 def error_data(message: str, code: str) -> bytes:
     """The data of an `error` event that the official SDKs raise from."""
     return codec.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+
+
+def keys_exhausted() -> bytes:
+    """In place of what a stream says of our key."""
+    return error_data("the provider accepts none of the gateway's keys any more", "upstream_credentials_exhausted")
 
 
 def run_as_events(run: dict[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from gateway.operations import Operation, Version
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
 from gateway.protocols import SAME, Translation
+from gateway.vendors.vendor import Vendor
 
 CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent")
 """The caller's headers that go to the provider as they are; besides them every `x-stainless-*` and the caller's
@@ -99,17 +100,22 @@ def rewrite_out(
     sent = {"User-Agent": f"threads-gateway/{__version__}"}
     sent |= {name: headers[name] for name in CROSSING_TO_PROVIDER if name in headers}
     sent |= {name: value for name, value in headers.items() if name.lower().startswith("x-stainless-")}
-    if (value := vendor.beta_header(beta.others)) is not None:
+    if (value := _beta_header(operation, vendor, beta)) is not None:
         sent["OpenAI-Beta"] = value
     if vendor.organization_header and account.organization:
         sent[vendor.organization_header] = account.organization
     if vendor.project_header and account.project:
         sent[vendor.project_header] = account.project
     # What we must read is cheap to unpack; what we pass on as it comes is asked for plain.
-    sent["Accept-Encoding"] = "identity" if streaming or operation.answers == "bytes" else "gzip, deflate"
+    sent["Accept-Encoding"] = "identity" if streaming or operation.answers in ("bytes", "any") else "gzip, deflate"
     return Outbound(
         operation.method, url_of(provider, path_of(operation, located.path_ids), _query(located, raw_query, page)), sent
     )
+
+
+def _beta_header(operation: Operation, vendor: Vendor, beta: Beta) -> str | None:
+    """Only what is of assistants and threads says a version of them."""
+    return ",".join(beta.others) or None if operation.answers == "any" else vendor.beta_header(beta.others)
 
 
 def url_of(provider: Provider, path: str, query: str = "") -> str:

@@ -55,7 +55,7 @@ async def send(
         deadline=deadline,
     )
     is_success = 200 <= answer.status < 300
-    if is_success and (operation.answers == "bytes" or (body.wants_stream and operation.streams)):
+    if is_success and (operation.answers in ("bytes", "any") or (body.wants_stream and operation.streams)):
         return Response(answer.status, answer.headers, relayed=answer)
     async with answer:
         raw = await answer.read(limits.answer_bytes)

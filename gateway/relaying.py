@@ -1,0 +1,104 @@
+"""Answers that pass through while they arrive: which way each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway.attempts import Sending, failure
+from gateway.config import Limits, Listener
+from gateway.errors import AttemptFailed
+from gateway.model import Reply
+from gateway.phases.pass_through import PassedAnswer, PassedEvents
+from gateway.phases.relay import Rewriter, begin_stream, relay_file, relay_run, relay_stream
+from gateway.phases.respond import respond
+from gateway.phases.rewrite_events import EventRewriter
+from gateway.phases.rewrite_in import crossing_headers, rewrite_in
+from gateway.public_ids import PublicIds
+from gateway.telemetry import Record
+from gateway.upstream import Answer
+
+
+class Relaying:
+    """Passes on answers that are still arriving. Lives as long as the process."""
+
+    def __init__(self, listener: Listener, limits: Limits) -> None:
+        self._listener = listener
+        self._limits = limits
+
+    async def __call__(
+        self, request: web.BaseRequest, sending: Sending, answer: Answer, public: PublicIds, record: Record
+    ) -> web.StreamResponse:
+        """Our headers go out as soon as the provider's status is final.
+
+        Raises GatewayError while nothing has gone to the caller, BrokenOff after that.
+        """
+        crossing = crossing_headers(answer.headers, sending.target)
+        async with answer:
+            try:
+                if sending.operation.answers == "any":
+                    return await self._pass(request, sending, answer, public, crossing, record)
+                if sending.operation.answers == "bytes":
+                    return await relay_file(request, answer, crossing, listener=self._listener, record=record)
+                return await self._relay_run(request, sending, answer, public, crossing, record)
+            except AttemptFailed as failed:
+                raise failure(failed, sending.operation, sending.target.provider) from failed
+
+    async def _relay_run(
+        self,
+        request: web.BaseRequest,
+        sending: Sending,
+        answer: Answer,
+        public: PublicIds,
+        crossing: Mapping[str, str],
+        record: Record,
+    ) -> web.StreamResponse:
+        beginning = await begin_stream(answer, self._limits.answer_bytes)
+        if isinstance(beginning, dict):
+            run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
+            run = sending.translation.answer(run)
+            return await relay_run(request, run, crossing, listener=self._listener, record=record)
+        rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation)
+        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, record)
+
+    async def _pass(
+        self,
+        request: web.BaseRequest,
+        sending: Sending,
+        answer: Answer,
+        public: PublicIds,
+        crossing: Mapping[str, str],
+        record: Record,
+    ) -> web.StreamResponse:
+        """An answer on a path that passes through: JSON whole, events one by one, anything else by the piece."""
+        translate = PassedAnswer(public, sending.target.provider.public_models)
+        if answer.content_type == "text/event-stream":
+            rewriter = PassedEvents(translate, public)
+            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, record)
+        if answer.content_type == "application/json":
+            reply = Reply(answer.status, translate(await answer.read(self._limits.answer_bytes)), crossing)
+            return await respond(request, reply, record, write_timeout_s=self._listener.write_timeout_s)
+        return await relay_file(request, answer, crossing, listener=self._listener, record=record)
+
+    async def _relay_stream(
+        self,
+        request: web.BaseRequest,
+        sending: Sending,
+        answer: Answer,
+        beginning: bytes,
+        rewriter: Rewriter,
+        crossing: Mapping[str, str],
+        record: Record,
+    ) -> web.StreamResponse:
+        return await relay_stream(
+            request,
+            answer,
+            beginning,
+            rewriter,
+            crossing,
+            provider=sending.target.provider.name,
+            listener=self._listener,
+            limits=self._limits,
+            record=record,
+        )
