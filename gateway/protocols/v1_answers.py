@@ -41,14 +41,23 @@ def answer_up(document: Document) -> Document:
 
 def event_down(name: str, data: Document) -> tuple[str, Document]:
     """A stream event as v1 names and shows it. `thread.run.incomplete` is the one name that v1 lacks."""
-    return ("thread.run.completed" if name == "thread.run.incomplete" else name), answer_down(data)
+    return ("thread.run.completed" if name == "thread.run.incomplete" else name), _told(name, data, _DOWN)
 
 
 def event_up(name: str, data: Document) -> tuple[str, Document]:
     """A stream event as v2 names and shows it. The run itself says whether it ended `incomplete`."""
-    up = answer_up(data)
+    up = _told(name, data, _UP)
     is_incomplete = name == "thread.run.completed" and up.get("status") == "incomplete"
     return ("thread.run.incomplete" if is_incomplete else name), up
+
+
+def _told(name: str, data: Document, table: Mapping[str, Callable[[Document], Document]]) -> Document:
+    """An event's object. Where it does not say what it is, the event's name does, as it does for its ids: the
+    object's word, mostly with a verb behind (`thread.run.created`)."""
+    if "object" in data:
+        return _answer(data, table)
+    translate = table.get(name) or table.get(name.rpartition(".")[0])
+    return data if translate is None else translate(data)
 
 
 def _answer(document: Document, table: Mapping[str, Callable[[Document], Document]]) -> Document:

@@ -1,5 +1,10 @@
 """What the conformance tests share: one example of every operation, a stage of objects to try it on, and a memory of
-every id that a vendor ever made."""
+every id that a vendor ever made.
+
+Vendors differ in the version of the protocol they speak. What v1 lacks stands here and nowhere else: which operations
+(`having`), and which examples there are instead (`examples_of`). That it is refused is the promise of
+`test_v1_providers.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from yarl import URL
 from gateway.demo.dialect import openai_error
 from gateway.demo.ground import Ids
 from gateway.ids import TAIL_LENGTH, IdSigner, route_of
-from gateway.operations import BY_NAME
+from gateway.operations import BY_NAME, OPERATIONS, Version
 from gateway.vendors import VENDORS as KNOWN
 from tests.conftest import SIGNING_KEY, TENANT_KEYS, Running, StartVendor, Vendor
 from tests.simulators import find_vendors
@@ -28,6 +33,11 @@ VENDORS = sorted(find_vendors().keys() & KNOWN)
 def names_params(vendor: Vendor) -> bool:
     """Whether the vendor's errors say which parameter they are about; those of Azure's kind do not."""
     return vendor.simulator.dialect.error_body is openai_error
+
+
+def takes_unknown_fields(vendor: Vendor) -> bool:
+    """Whether the vendor takes fields that it does not know; the one of v1 refuses them by name."""
+    return version_of(vendor) == "v2"
 
 
 def query_heard(vendor: Vendor) -> str:
@@ -131,6 +141,60 @@ EXAMPLES: Mapping[str, Example] = {
     "delete_vector_store": Example(),
     "delete_file": Example(),
 }
+
+_FILES_IN_V1 = {
+    "code_interpreter": {"file_ids": ["{file}"]},
+    "file_search": {"vector_stores": [{"file_ids": ["{file}"]}]},
+}
+_MESSAGE_IN_V1 = {
+    "role": "user",
+    "content": [{"type": "text", "text": "hello"}],
+    "attachments": [{"file_id": "{file}", "tools": [{"type": "code_interpreter"}]}],
+}
+_MESSAGES_IN_V1 = [_MESSAGE_IN_V1, {"role": "user", "content": "hello", "file_ids": ["{file}"]}]
+_IN_V1: Mapping[str, Example] = {
+    "get_run_step": Example(),
+    "create_assistant": Example({"model": "gpt-4o", "tools": TOOLS, "tool_resources": _FILES_IN_V1}),
+    "modify_assistant": Example({"model": "gpt-4o", "tools": TOOLS, "file_ids": ["{file}"]}),
+    "create_thread": Example({"messages": _MESSAGES_IN_V1}),
+    "modify_thread": Example({"metadata": {"a": "b"}}),
+    "create_message": Example(_MESSAGE_IN_V1),
+    "create_run": Example({"assistant_id": "{assistant}", "additional_messages": _MESSAGES_IN_V1}),
+    "create_thread_and_run": Example({"assistant_id": "{assistant}", "thread": {"messages": _MESSAGES_IN_V1}}),
+}
+"""What a v2 caller may say to a v1 provider where the reference's example holds more than v1 can express."""
+
+LACKING: Mapping[Version, frozenset[str]] = {
+    "v1": frozenset({"delete_message"} | {each.name for each in OPERATIONS if each.template.startswith("/vector_")}),
+    "v2": frozenset(),
+}
+"""Operations that a version of the protocol does not have."""
+
+_EXAMPLES: Mapping[Version, Mapping[str, Example]] = {
+    "v1": {name: _IN_V1.get(name, example) for name, example in EXAMPLES.items() if name not in LACKING["v1"]},
+    "v2": EXAMPLES,
+}
+
+
+def version_of(vendor: Vendor) -> Version:
+    return KNOWN[vendor.simulator.dialect.name].protocol
+
+
+def examples_of(vendor: Vendor | None) -> Mapping[str, Example]:
+    """One example of every operation that the vendor has; without a vendor, the reference's."""
+    return EXAMPLES if vendor is None else _EXAMPLES[version_of(vendor)]
+
+
+def having(*operations: str) -> list[str]:
+    """The names of the vendors that have these operations."""
+    return [name for name in VENDORS if not LACKING[KNOWN[name].protocol] & set(operations)]
+
+
+def speaking(version: Version) -> list[str]:
+    """The names of the vendors that speak this version of the protocol."""
+    return [name for name in VENDORS if KNOWN[name].protocol == version]
+
+
 WAITING = frozenset({"submit_tool_outputs", "cancel_run"})
 """Operations that want a run that waits for tool outputs."""
 STREAMING = frozenset(name for name, operation in BY_NAME.items() if operation.streams)
@@ -163,13 +227,14 @@ def compose(
     ids: Mapping[str, str],
     put: Mapping[str, str] | None = None,
     *,
+    vendor: Vendor | None = None,
     base: str = "/v1",
     stream: bool = False,
     query_of: Collection[str] | None = None,
 ) -> Call:
-    """The example of an operation with these ids. `put` gives single places another id (`path.thread`, `query.after`,
-    `body.messages[0].file_ids[0]`); `query_of` names the query parameters to keep, by default all."""
-    operation, example = BY_NAME[name], EXAMPLES[name]
+    """The vendor's example of an operation with these ids. `put` gives single places another id (`path.thread`,
+    `query.after`, `body.messages[0].file_ids[0]`); `query_of` names the query parameters to keep, by default all."""
+    operation, example = BY_NAME[name], examples_of(vendor)[name]
     put = put or {}
 
     def at(place: str, kind: str) -> str:
@@ -200,19 +265,23 @@ def fill(value: Any, at: Callable[[str, str], str], place: str) -> Any:
     return value
 
 
-def id_places(name: str) -> dict[str, str]:
+def id_places(name: str, vendor: Vendor | None = None) -> dict[str, str]:
     """Every place of an operation's example in which an id of the gateway stands → its kind."""
-    found: dict[str, str] = {hole[1]: hole[1] for hole in _HOLE.finditer(BY_NAME[name].template)}
-    found = {f"path.{kind}": kind for kind in found}
+    example = examples_of(vendor)[name]
+    found = {f"path.{hole[1]}": hole[1] for hole in _HOLE.finditer(BY_NAME[name].template)}
+    return found | holes_in(example.query, "query") | holes_in(example.body, "body")
+
+
+def holes_in(value: Any, place: str) -> dict[str, str]:
+    """Every place within that waits for an id of the gateway → its kind."""
+    found: dict[str, str] = {}
 
     def note(place: str, kind: str) -> str:
         if kind != "call":  # made by the model, belongs to its run, never rewritten
             found[place] = kind
         return ""
 
-    for key, value in EXAMPLES[name].query.items():
-        fill(value, note, f"query.{key}")
-    fill(EXAMPLES[name].body, note, "body")
+    fill(value, note, place)
     return found
 
 
@@ -226,30 +295,42 @@ async def ok(gateway: Running, method: str, path: str, body: Any = None, *, tena
     return answer
 
 
-async def make(gateway: Running, name: str, ids: Mapping[str, str], *, tenant: str = "alice", base: str = "/v1") -> Any:
+async def make(
+    gateway: Running,
+    name: str,
+    ids: Mapping[str, str],
+    *,
+    vendor: Vendor | None = None,
+    tenant: str = "alice",
+    base: str = "/v1",
+) -> Any:
     """The answer to an operation's example, which must succeed."""
-    call = compose(name, ids, base=base)
+    call = compose(name, ids, vendor=vendor, base=base)
     return await ok(gateway, call.method, call.path, tenant=tenant, **call.payload)
 
 
 async def stage(
-    gateway: Running, tenant: str = "alice", *, say: str = "hello", base: str = "/v1", wait: bool = True
+    gateway: Running,
+    tenant: str = "alice",
+    *,
+    vendor: Vendor | None = None,
+    say: str = "hello",
+    base: str = "/v1",
+    wait: bool = True,
 ) -> dict[str, str]:
-    """One object of every kind, made through the gateway by one tenant: kind → public id. The run has ended, or waits
-    for outputs if `say` calls the function `add`. With `base` at another provider."""
+    """One object of every kind that the vendor has, made through the gateway by one tenant: kind → public id. The run
+    has ended, or waits for outputs if `say` calls the function `add`. With `base` at another provider."""
 
     async def create(path: str, body: Any = None, **more: Any) -> Any:
         return await ok(gateway, "POST", base + path, body, tenant=tenant, **more)
 
     ids = {"file": (await make(gateway, "upload_file", {}, tenant=tenant, base=base))["id"]}
-    ids["vector_store"] = (await create("/vector_stores", {"name": "store"}))["id"]
-    ids["batch"] = (await create(f"/vector_stores/{ids['vector_store']}/file_batches", {"file_ids": [ids["file"]]}))[
-        "id"
-    ]
-    resources = {
-        "code_interpreter": {"file_ids": [ids["file"]]},
-        "file_search": {"vector_store_ids": [ids["vector_store"]]},
-    }
+    resources: dict[str, Any] = {"code_interpreter": {"file_ids": [ids["file"]]}}
+    if "create_vector_store" in examples_of(vendor):
+        store = ids["vector_store"] = (await create("/vector_stores", {"name": "store"}))["id"]
+        batch = await create(f"/vector_stores/{store}/file_batches", {"file_ids": [ids["file"]]})
+        ids["batch"] = batch["id"]
+        resources["file_search"] = {"vector_store_ids": [store]}
     ids["assistant"] = (await create("/assistants", {"model": "m", "tools": TOOLS, "tool_resources": resources}))["id"]
     thread = (await create("/threads"))["id"]
     ids["thread"] = thread
@@ -266,6 +347,11 @@ async def stage(
     if action := run["required_action"]:
         ids["call"] = action["submit_tool_outputs"]["tool_calls"][0]["id"]
     return ids
+
+
+def retrieved(ids: Mapping[str, str]) -> list[str]:
+    """The kinds on a stage that have an operation of their own to read one, `get_{kind}`."""
+    return [kind for kind in ids if f"get_{kind}" in BY_NAME]
 
 
 # --- every id that was ever made ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from openai import AsyncAzureOpenAI
 
-from tests.conftest import Events, StartGateway, StartVendor, Vendor
+from tests.conftest import Events, StartGateway, Vendor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -33,14 +33,12 @@ async def test_azures_client_holds_a_conversation_with_any_vendor(vendor: Vendor
     assert all((expected is None) == ("api-version" not in query) for query in heard)
 
 
-async def test_models_are_renamed_both_ways(
-    start_vendor: StartVendor, start_gateway: StartGateway, events: Events
-) -> None:
+@pytest.mark.parametrize("vendor", ["azure", "openai_v1"], indirect=True)
+async def test_models_are_renamed_both_ways(vendor: Vendor, start_gateway: StartGateway, events: Events) -> None:
     """A deployment's name stays between gateway and provider; user data that looks like one is left alone."""
-    vendor = await start_vendor("azure")
 
     def change(settings: dict[str, dict[str, dict[str, object]]]) -> None:
-        settings["providers"]["azure"]["models"] = {"gpt-4o": "our-deployment", "other": "our-deployment"}
+        settings["providers"][vendor.name]["models"] = {"gpt-4o": "our-deployment", "other": "our-deployment"}
 
     gateway = await start_gateway(vendor, change=change)
     async with gateway.sdk() as client:

@@ -103,8 +103,8 @@ class Conversation:
 async def test_every_caller_hears_only_of_its_own(
     start_vendor: StartVendor, start_gateway: StartGateway, events: Events, callers: int
 ) -> None:
-    """Three tenants, two of them on one account, three providers, all at once."""
-    vendors = [await start_vendor(name) for name in ("openai", "aimlapi", "apilaplas")]
+    """Three tenants, two of them on one account, four providers of both versions of the protocol, all at once."""
+    vendors = [await start_vendor(name) for name in ("openai", "aimlapi", "openai_v1", "apilaplas")]
     memories = [remember(vendor, account) for vendor in vendors for account in ("acme", "bolt")]
     gateway = await start_gateway(*vendors)
     names = [vendor.name for vendor in vendors]

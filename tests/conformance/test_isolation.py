@@ -14,11 +14,14 @@ from tests.conformance.conftest import (
     EXAMPLES,
     Call,
     compose,
+    examples_of,
+    having,
     hear,
     id_places,
     make,
     names_params,
     ok,
+    retrieved,
     stage,
     upstream_of,
 )
@@ -26,6 +29,8 @@ from tests.conftest import Running, StartGateway, StartVendor, Vendor
 from tests.simulators import faults
 
 LISTED = {"assistants": "assistant", "files": "file", "vector_stores": "vector_store"}
+EVERY_LIST = [(name, what) for what in LISTED for name in having(f"list_{what}")]
+"""Of every vendor, the lists that it has."""
 
 
 def foreign(own: str, alices: str, others: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
@@ -47,12 +52,12 @@ async def test_an_id_of_another_tenant_a_forged_one_and_none_at_all_look_the_sam
 ) -> None:
     """In every place of every operation: 404, the same words, no call to the provider."""
     gateway = await start_gateway(vendor)
-    alices, bobs = await stage(gateway), await stage(gateway, "bob")
+    alices, bobs = await stage(gateway, vendor=vendor), await stage(gateway, "bob", vendor=vendor)
     calls = len(vendor.simulator.journal)
-    for name in EXAMPLES:
-        for place, kind in id_places(name).items():
+    for name in examples_of(vendor):
+        for place, kind in id_places(name, vendor).items():
             for why, other in foreign(bobs[kind], alices[kind], bobs, kind):
-                call = compose(name, bobs | {"call": "call_x"}, {place: other})
+                call = compose(name, bobs | {"call": "call_x"}, {place: other}, vendor=vendor)
                 heard = await hear(gateway, call, tenant="bob")
                 error = {"type": "invalid_request_error", "param": None, "code": None}
                 words = f"No {KIND_WORDS.get(kind, kind)} found with id '{other}'."
@@ -184,7 +189,7 @@ async def listed(gateway: Running, what: str, tenant: str = "alice", **query: An
     return ids, page["has_more"]
 
 
-@pytest.mark.parametrize("what", LISTED)
+@pytest.mark.parametrize(("vendor", "what"), EVERY_LIST, indirect=["vendor"])
 async def test_each_tenant_lists_its_own_objects_page_by_page(
     vendor: Vendor, start_gateway: StartGateway, what: str
 ) -> None:
@@ -224,7 +229,7 @@ async def test_each_tenant_lists_its_own_objects_page_by_page(
     assert (status, answer["error"]["message"]) == (404, text)
 
 
-@pytest.mark.parametrize("what", LISTED)
+@pytest.mark.parametrize(("vendor", "what"), EVERY_LIST, indirect=["vendor"])
 async def test_bad_parameters_of_a_list_are_refused_by_name(
     vendor: Vendor, start_gateway: StartGateway, what: str
 ) -> None:
@@ -288,7 +293,7 @@ async def test_a_provider_that_lost_its_head_for_a_moment_does_not_empty_lists(
     assert await listed(gateway, "assistants", order="asc") == (made, False)
 
 
-@pytest.mark.parametrize("what", LISTED)
+@pytest.mark.parametrize(("vendor", "what"), EVERY_LIST, indirect=["vendor"])
 async def test_what_was_deleted_behind_the_gateway_vanishes_from_lists(
     vendor: Vendor, start_gateway: StartGateway, what: str
 ) -> None:
@@ -373,11 +378,12 @@ async def test_one_tenant_cannot_delete_or_change_what_another_lists(
 ) -> None:
     """Nor what it lists itself by guessing ids inside the account: the world stays as it was."""
     gateway = await start_gateway(vendor)
-    alices = await stage(gateway)
+    alices = await stage(gateway, vendor=vendor)
     before = dict(vendor.simulator.worlds["acme"].created)
-    for name in EXAMPLES:
-        if id_places(name):
-            assert (await hear(gateway, compose(name, alices | {"call": "c"}), tenant="bob")).status == 404
+    for name in examples_of(vendor):
+        if id_places(name, vendor):
+            call = compose(name, alices | {"call": "c"}, vendor=vendor)
+            assert (await hear(gateway, call, tenant="bob")).status == 404
     assert dict(vendor.simulator.worlds["acme"].created) == before
-    for name in ("get_assistant", "get_file", "get_vector_store", "get_thread"):
-        await make(gateway, name, alices)
+    for kind in retrieved(alices):
+        await make(gateway, f"get_{kind}", alices)

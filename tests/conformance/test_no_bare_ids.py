@@ -4,7 +4,9 @@ journalled request is looked at, streams, headers and error texts included."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -19,6 +21,8 @@ from tests.conformance.conftest import (
     Heard,
     Issued,
     compose,
+    examples_of,
+    having,
     hear,
     id_places,
     names_params,
@@ -80,16 +84,16 @@ async def test_no_operation_tells_an_upstream_id_or_sends_a_public_one(
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
-    ids = await stage(gateway)
-    for name in EXAMPLES:
+    ids = await stage(gateway, vendor=vendor)
+    for name, example in examples_of(vendor).items():
         if name in WAITING:
-            waiting = await stage(gateway, say="call add")
-            await ears(name, compose(name, waiting))
+            waiting = await stage(gateway, vendor=vendor, say="call add")
+            await ears(name, compose(name, waiting, vendor=vendor))
             continue
         # With all cursors at once a list is empty: each is tried by itself.
-        for key in ("nothing", *EXAMPLES[name].query):
-            await ears(name, compose(name, ids, query_of=[key]))
-    assert ears.heard == set(BY_NAME)
+        for key in ("nothing", *example.query):
+            await ears(name, compose(name, ids, vendor=vendor, query_of=[key]))
+    assert ears.heard == set(examples_of(vendor))
     assert not issued.tailed(journalled(vendor))
 
 
@@ -100,8 +104,8 @@ async def test_no_stream_tells_an_upstream_id_or_sends_a_public_one(
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
     for name in STREAMING:
-        ids = await stage(gateway, say="call add" if name in WAITING else "hello")
-        heard = await ears(name, compose(name, ids, stream=True))
+        ids = await stage(gateway, vendor=vendor, say="call add" if name in WAITING else "hello")
+        heard = await ears(name, compose(name, ids, vendor=vendor, stream=True))
         assert heard.body.endswith(b"event: done\ndata: [DONE]\n\n")
         assert b"text/event-stream" in heard.headers
     assert not issued.tailed(journalled(vendor))
@@ -109,22 +113,22 @@ async def test_no_stream_tells_an_upstream_id_or_sends_a_public_one(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["polled", "streamed"])
 @pytest.mark.parametrize("say", ["plot", "search", "call add", "fail", "truncate", "expire"])
+@pytest.mark.parametrize("vendor", ["openai", "openai_v1"], indirect=True)
 async def test_what_a_run_leaves_behind_has_no_upstream_id(
-    start_vendor: StartVendor, start_gateway: StartGateway, say: str, stream: bool
+    vendor: Vendor, start_gateway: StartGateway, say: str, stream: bool
 ) -> None:
     """Images, citations, search results, code outputs, last errors: in the run, its steps and its messages."""
-    vendor = await start_vendor("openai")
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     body = {
         "assistant_id": ids["assistant"],
         "tools": TOOLS,
         "stream": stream,
         "additional_messages": [{"role": "user", "content": say}],
     }
-    include = "include[]=step_details.tool_calls[*].file_search.results[*].content"
+    include = urlencode(examples_of(vendor)["get_run_step"].query)
     runs = f"/v1/threads/{ids['thread']}/runs"
     heard = await ears("run", Call("POST", f"{runs}?{include}", body))
     started = r'"id":"(run_\w+)"'
@@ -151,17 +155,16 @@ async def test_a_vendor_says_not_found_in_the_callers_words(vendor: Vendor, star
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     upstream = {kind: upstream_of(public) for kind, public in ids.items()}
     world = vendor.simulator.worlds["acme"]
     thread = world.threads.find(upstream["thread"])
     run = thread.runs.find(upstream["run"])
     cursor = Call("GET", f"/v1/threads/{ids['thread']}/messages?after={ids['message']}&limit=2")
-    in_store = compose("get_store_file", ids)
     run.steps.drop(upstream["step"], "")
     texts = {"get_run_step": f"No run step found with id '{ids['step']}'."}
     for name, text in texts.items():
-        assert await ears.refused(compose(name, ids), status=404) == text
+        assert await ears.refused(compose(name, ids, vendor=vendor), status=404) == text
     thread.runs.drop(upstream["run"], "")
     world.threads.delete_message(upstream["thread"], upstream["message"])
     assert await ears.refused(compose("get_run", ids), status=404) == f"No run found with id '{ids['run']}'."
@@ -171,14 +174,27 @@ async def test_a_vendor_says_not_found_in_the_callers_words(vendor: Vendor, star
     world.assistants.delete(upstream["assistant"])
     for name, kind in (("get_thread", "thread"), ("create_message", "thread"), ("get_assistant", "assistant")):
         text = f"No {kind} found with id '{ids[kind]}'."
-        assert await ears.refused(compose(name, ids), status=404) == text
+        assert await ears.refused(compose(name, ids, vendor=vendor), status=404) == text
     call = Call("POST", "/v1/threads/runs", {"assistant_id": ids["assistant"]})
     assert await ears.refused(call, status=404) == f"No assistant found with id '{ids['assistant']}'."
-    world.stores.remove_file(upstream["vector_store"], upstream["file"])
-    text = f"No file found with id '{ids['file']}' in vector store '{ids['vector_store']}'."
-    assert await ears.refused(in_store, status=404) == text
     world.files.delete(upstream["file"])
     assert await ears.refused(compose("get_file", ids), status=404) == f"No such File object: {ids['file']}"
+
+
+@pytest.mark.parametrize("vendor", having("create_vector_store"), indirect=True)
+async def test_a_vendor_says_what_is_not_in_a_store_in_the_callers_words(
+    vendor: Vendor, start_gateway: StartGateway
+) -> None:
+    issued = remember(vendor)
+    gateway = await start_gateway(vendor)
+    ears = Ears(gateway, issued)
+    ids = await stage(gateway, vendor=vendor)
+    upstream = {kind: upstream_of(public) for kind, public in ids.items()}
+    world = vendor.simulator.worlds["acme"]
+    world.stores.remove_file(upstream["vector_store"], upstream["file"])
+    text = f"No file found with id '{ids['file']}' in vector store '{ids['vector_store']}'."
+    assert await ears.refused(compose("get_store_file", ids), status=404) == text
+    world.files.delete(upstream["file"])
     call = Call("POST", "/v1/vector_stores", {"file_ids": [ids["file"]]})
     assert await ears.refused(call, status=404) == f"No file found with id '{ids['file']}'."
     world.stores.delete(upstream["vector_store"])
@@ -192,7 +208,7 @@ async def test_the_texts_of_a_locked_thread_name_public_ids(vendor: Vendor, star
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
-    ids = await stage(gateway, say="call add")
+    ids = await stage(gateway, vendor=vendor, say="call add")
     said = {"role": "user", "content": "more"}
     text = await ears.refused(Call("POST", f"/v1/threads/{ids['thread']}/messages", said), status=400)
     assert text == f"Can't add messages to {ids['thread']} while a run {ids['run']} is active."
@@ -208,7 +224,7 @@ async def test_texts_without_ids_of_ours_come_as_they_are(vendor: Vendor, start_
     """Ids of tool calls among them: they go out and come back as the model made them."""
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, remember(vendor))
-    ids = await stage(gateway, say="call add")
+    ids = await stage(gateway, vendor=vendor, say="call add")
     run = f"/v1/threads/{ids['thread']}/runs/{ids['run']}"
     wrong = {"tool_outputs": [{"tool_call_id": "call_X", "output": "3"}]}
     text = await ears.refused(Call("POST", f"{run}/submit_tool_outputs", wrong), status=400)
@@ -241,7 +257,17 @@ async def test_texts_without_ids_of_ours_come_as_they_are(vendor: Vendor, start_
         assert {name: error[name] for name in expected} == expected
 
 
-ODD = "Run {run} of thread {thread} wants file {file}, store '{vector_store}' ({assistant}/{message}): {step}; {batch}"
+ODD = {
+    "run": "Run {run} of thread {thread} wants file {file}",
+    "message": " ({assistant}/{message}): {step}",
+    "vector_store": ", store '{vector_store}'",
+    "batch": "; {batch}",
+}
+
+
+def odd(ids: Mapping[str, str]) -> str:
+    """A sentence with all of these ids."""
+    return "".join(words.format(**ids) for kind, words in ODD.items() if kind in ids)
 
 
 async def test_ids_in_any_sentence_are_public_and_public_ones_stay(vendor: Vendor, start_gateway: StartGateway) -> None:
@@ -249,14 +275,14 @@ async def test_ids_in_any_sentence_are_public_and_public_ones_stay(vendor: Vendo
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     upstream = {kind: upstream_of(public) for kind, public in ids.items()}
-    told = {"message": ODD.format(**upstream), "type": "x", "param": None, "code": None, "hint": ODD.format(**upstream)}
+    told = {"message": odd(upstream), "type": "x", "param": None, "code": None, "hint": odd(upstream)}
     vendor.simulator.faults.add(faults.status(400, {"error": told}))
-    error = (await ears("error", compose("get_run_step", ids), status=400)).json["error"]
-    assert (error["message"], error["hint"]) == (ODD.format(**ids), ODD.format(**ids))
-    vendor.simulator.faults.add(faults.status(400, {"error": {"message": ODD.format(**ids)}}))
-    assert await ears.refused(compose("create_thread", ids), status=400) == ODD.format(**ids)
+    error = (await ears("error", compose("get_run_step", ids, vendor=vendor), status=400)).json["error"]
+    assert (error["message"], error["hint"]) == (odd(ids), odd(ids))
+    vendor.simulator.faults.add(faults.status(400, {"error": {"message": odd(ids)}}))
+    assert await ears.refused(compose("create_thread", ids, vendor=vendor), status=400) == odd(ids)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -270,10 +296,10 @@ async def test_an_error_in_a_stream_names_public_ids(
     ears = Ears(gateway, issued)
     ids = await stage(gateway)
     upstream = {kind: upstream_of(public) for kind, public in ids.items()}
-    error = {"message": ODD.format(**upstream), "type": "server_error", "param": None, "code": "oops"}
+    error = {"message": odd(upstream), "type": "server_error", "param": None, "code": "oops"}
     event = b"event: error\ndata: " + orjson.dumps({"error": error} if wrapped else error) + b"\n\n"
     vendor.simulator.faults.add(faults.transform(lambda body: [event, b"event: done\ndata: [DONE]\n\n"]))
     call = Call("POST", f"/v1/threads/{ids['thread']}/runs", {"assistant_id": ids["assistant"], "stream": True})
     heard = await ears("stream", call)
     data = orjson.loads(heard.body.split(b"data: ")[1].split(b"\n")[0])
-    assert data == {"error": {**error, "message": ODD.format(**ids)}}
+    assert data == {"error": {**error, "message": odd(ids)}}

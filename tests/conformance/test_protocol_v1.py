@@ -1,7 +1,9 @@
-"""Callers of protocol v1 in front of v2 providers: a whole conversation in shapes that v1 knows."""
+"""Callers of protocol v1: a whole conversation in shapes that v1 knows, whichever version the provider speaks. One of
+v2 hears v2; one of v1 hears the very words, and its caller hears its."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -9,7 +11,9 @@ import pytest
 from aiohttp import FormData
 
 from gateway.sse import EventParser
+from tests.conformance.conftest import TOOLS, Call, hear, remember, speaking, upstream_of
 from tests.conftest import Running, StartGateway, Vendor
+from tests.simulators import faults
 
 V1 = {"OpenAI-Beta": "assistants=v1"}
 V2_ONLY = {"attachments", "tool_resources", "file_search"}
@@ -44,20 +48,15 @@ async def upload(gateway: Running) -> str:
     return file_id
 
 
-async def test_files_belong_to_assistants_and_messages_as_they_did(vendor: Vendor, gateway: Running) -> None:
-    """The provider hears v2, the caller v1, with the same public ids on both ways."""
+async def test_files_belong_to_assistants_and_messages_as_they_did(gateway: Running) -> None:
     file = await upload(gateway)
     tools = [{"type": "retrieval"}, {"type": "code_interpreter"}]
     assistant = await ask(gateway, "POST", "/v1/assistants", {"model": "m", "tools": tools, "file_ids": [file]})
     assert (assistant["tools"], assistant["file_ids"]) == (tools, [file])
-    heard = orjson.loads(vendor.simulator.journal[-1].body)
-    assert [tool["type"] for tool in heard["tools"]] == ["file_search", "code_interpreter"]
-    assert heard["tool_resources"]["code_interpreter"]["file_ids"] == [file[:-24]]
     thread = await ask(gateway, "POST", "/v1/threads", {})
     said = {"role": "user", "content": "hello", "file_ids": [file], "metadata": {"file_ids": "attachments"}}
     message = await ask(gateway, "POST", f"/v1/threads/{thread['id']}/messages", said)
     assert (message["file_ids"], message["metadata"]) == ([file], said["metadata"])
-    assert orjson.loads(vendor.simulator.journal[-1].body)["attachments"][0]["file_id"] == file[:-24]
     listed = await ask(gateway, "GET", f"/v1/threads/{thread['id']}/messages")
     assert [each["file_ids"] for each in listed["data"]] == [[file]]
     assert [each["id"] for each in (await ask(gateway, "GET", "/v1/assistants"))["data"]] == [assistant["id"]]
@@ -94,13 +93,137 @@ async def test_a_stream_speaks_v1(gateway: Running) -> None:
     assert events[-1].name == "done"
 
 
-async def test_what_v1_never_had_is_refused_by_name(vendor: Vendor, gateway: Running) -> None:
+@pytest.mark.parametrize("beta", ["assistants=v3", "assistants=v1, assistants=v2"])
+async def test_one_version_is_spoken_at_a_time(vendor: Vendor, gateway: Running, beta: str) -> None:
+    status, answer, _ = await gateway.call("POST", "/v1/threads", {}, headers={"OpenAI-Beta": beta})
+    assert (status, answer["error"]["code"]) == (400, "invalid_beta")
+    assert vendor.simulator.journal == []
+
+
+# --- in front of a v2 provider --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vendor", speaking("v2"), indirect=True)
+async def test_a_v2_provider_hears_v2(vendor: Vendor, gateway: Running) -> None:
+    """With the ids that it knows."""
+    file = await upload(gateway)
+    tools = [{"type": "retrieval"}, {"type": "code_interpreter"}]
+    await ask(gateway, "POST", "/v1/assistants", {"model": "m", "tools": tools, "file_ids": [file]})
+    heard = orjson.loads(vendor.simulator.journal[-1].body)
+    assert [tool["type"] for tool in heard["tools"]] == ["file_search", "code_interpreter"]
+    assert heard["tool_resources"]["code_interpreter"]["file_ids"] == [upstream_of(file)]
+    thread = await ask(gateway, "POST", "/v1/threads", {})
+    said = {"role": "user", "content": "hello", "file_ids": [file]}
+    await ask(gateway, "POST", f"/v1/threads/{thread['id']}/messages", said)
+    heard = orjson.loads(vendor.simulator.journal[-1].body)
+    assert heard["attachments"][0]["file_id"] == upstream_of(file)
+
+
+@pytest.mark.parametrize("vendor", speaking("v2"), indirect=True)
+async def test_words_of_both_versions_for_one_thing_are_refused_by_name(vendor: Vendor, gateway: Running) -> None:
     file = await upload(gateway)
     calls = len(vendor.simulator.journal)
     body = {"model": "m", "file_ids": [file], "tool_resources": {"code_interpreter": {"file_ids": [file]}}}
     status, answer, _ = await gateway.call("POST", "/v1/assistants", body, headers=V1)
     assert (status, answer["error"]["code"]) == (400, "ambiguous_files")
-    for beta in ("assistants=v3", "assistants=v1, assistants=v2"):
-        status, answer, _ = await gateway.call("POST", "/v1/threads", {}, headers={"OpenAI-Beta": beta})
-        assert (status, answer["error"]["code"]) == (400, "invalid_beta")
     assert len(vendor.simulator.journal) == calls
+
+
+# --- in front of a v1 provider --------------------------------------------------------------------------------------
+
+
+async def straight(vendor: Vendor, gateway: Running, path: str) -> Any:
+    """What the vendor itself answers; the order of the names counts."""
+    headers = {"Authorization": f"Bearer {vendor.keys[0]}", **V1}
+    url = vendor.simulator.url + path.removeprefix("/v1")
+    async with gateway.session.get(url, headers=headers) as response:
+        assert response.status == 200
+        return json.loads(await response.read(), object_pairs_hook=list)
+
+
+@pytest.mark.parametrize("vendor", speaking("v1"), indirect=True)
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{ "model":"m",\t"tools":[{"type":"retrieval"}, {"type":"file_search"}],"x":1.0}',
+        b'{"model":"m","tool_resources":{"file_search":{}},"attachments":[ ]}',
+        b'{"model":"m","parallel_tool_calls":false,"response_format":{"type":"json_schema"},"tool_choice":"required"}',
+        b'{"tools":[{"type":"function","function":{"strict":true}}],"content":[{"type":"text","text":"x"}]}',
+    ],
+)
+async def test_a_v1_provider_judges_v1_callers_itself(vendor: Vendor, gateway: Running, raw: bytes) -> None:
+    """Byte for byte, whatever v2 would make of it; what is refused is refused in its words."""
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer alice-key", **V1}
+    heard = await hear(gateway, Call("POST", "/v1/assistants"), headers=headers, data=raw)
+    [received] = vendor.simulator.journal
+    assert (received.body, received.headers["OpenAI-Beta"]) == (raw, "assistants=v1")
+    assert heard.status == 400
+    assert heard.json["error"]["code"] in ("invalid_value", "unknown_parameter")
+
+
+@pytest.mark.parametrize("vendor", speaking("v1"), indirect=True)
+async def test_between_two_of_v1_only_ids_change(vendor: Vendor, gateway: Running) -> None:
+    """In what the provider hears, and in what the caller does: no field comes, goes, moves or is renamed."""
+    issued = remember(vendor)
+    file = await upload(gateway)
+    tools = [TOOLS[0], {"type": "retrieval"}, {"type": "code_interpreter"}]
+    made: dict[str, str] = {"file": file}
+
+    def upstream(text: str) -> str:
+        for public in made.values():
+            text = text.replace(public, upstream_of(public))
+        return text
+
+    async def say(kind: str, path: str, body: dict[str, Any]) -> Any:
+        answer = await ask(gateway, "POST", path, body)
+        made[kind] = answer["id"]
+        received = json.loads(vendor.simulator.journal[-1].body, object_pairs_hook=list)
+        assert received == json.loads(upstream(json.dumps(body)), object_pairs_hook=list)
+        return answer
+
+    await say("assistant", "/v1/assistants", {"model": "m", "tools": tools, "file_ids": [file]})
+    said = {"role": "user", "content": "search", "file_ids": [file], "metadata": {"file_ids": "attachments"}}
+    thread = (await say("thread", "/v1/threads", {"messages": [said], "metadata": {}}))["id"]
+    body = {"assistant_id": made["assistant"], "tools": tools, "tool_choice": {"type": "retrieval"}}
+    run = await say("run", f"/v1/threads/{thread}/runs", {**body, "additional_messages": [said]})
+    runs = f"/v1/threads/{thread}/runs"
+    while run["status"] in ("queued", "in_progress"):
+        run = await ask(gateway, "GET", f"{runs}/{run['id']}")
+    paths = [f"/v1/assistants/{made['assistant']}", f"/v1/threads/{thread}", f"/v1/threads/{thread}/messages"]
+    for path in (*paths, "/v1/assistants", runs, f"{runs}/{run['id']}", f"{runs}/{run['id']}/steps"):
+        heard = await hear(gateway, Call("GET", path), headers={"Authorization": "Bearer alice-key", **V1})
+        told = json.dumps(await straight(vendor, gateway, upstream(path)))
+        for each, _ in issued:
+            told = told.replace(each, issued.public(each))
+        assert json.dumps(json.loads(heard.body, object_pairs_hook=list)) == told, path
+
+
+@pytest.mark.parametrize("vendor", speaking("v1"), indirect=True)
+async def test_a_stream_between_two_of_v1_has_the_providers_events(vendor: Vendor, gateway: Running) -> None:
+    """A run that is cut short ends in the event and with the status that v1 has for it; a search is `retrieval`."""
+    issued = remember(vendor)
+    assistant = await ask(gateway, "POST", "/v1/assistants", {"model": "m", "tools": [{"type": "retrieval"}]})
+    told: list[bytes] = []
+
+    def overhear(stream: bytes) -> list[bytes]:
+        told.append(stream)
+        return [stream]
+
+    for word in ("truncate", "search"):
+        told.clear()
+        body = {"thread": {"messages": [{"role": "user", "content": word}]}, "assistant_id": assistant["id"]}
+        vendor.simulator.faults.add(faults.transform(overhear), path="/runs$", method="POST")
+        call = Call("POST", "/v1/threads/runs", {**body, "stream": True})
+        heard = await hear(gateway, call, headers={"Authorization": "Bearer alice-key", **V1})
+        [stream] = told
+        for each, _ in issued:
+            stream = stream.replace(each.encode(), issued.public(each).encode())
+        assert events_in(heard.body) == events_in(stream)
+
+
+def events_in(stream: bytes) -> list[Any]:
+    """Names and data; the order of the names within counts."""
+    return [
+        (event.name, json.loads(event.data or b"", object_pairs_hook=list) if event.name != "done" else event.data)
+        for event in EventParser().feed(stream)
+    ]

@@ -14,7 +14,7 @@ import pytest
 from gateway.config import digest_of_key
 from gateway.ids import IdSigner
 from gateway.model import rendezvous
-from tests.conformance.conftest import EXAMPLES, Call, compose, hear, id_places, make, ok, stage, upstream_of
+from tests.conformance.conftest import EXAMPLES, Call, compose, hear, id_places, make, ok, retrieved, stage, upstream_of
 from tests.conftest import SIGNING_KEY, Events, Running, StartGateway, StartVendor, Vendor
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
@@ -155,13 +155,15 @@ async def test_two_providers_of_one_vendor_are_two_places(
 
 async def test_ids_and_lists_survive_a_restart(vendor: Vendor, again: Callable[..., Any]) -> None:
     first = await again(vendor)
-    ids = await stage(first)
+    ids = await stage(first, vendor=vendor)
     await first.app.stop(grace_s=0)
     gateway = await again(vendor)
-    for kind in ("assistant", "thread", "message", "run", "file", "vector_store", "batch"):
+    for kind in retrieved(ids):
         assert (await make(gateway, f"get_{kind}", ids))["id"] == ids[kind]
-    for what, kind in (("assistants", "assistant"), ("files", "file"), ("vector_stores", "vector_store")):
-        assert [item["id"] for item in (await ok(gateway, "GET", f"/v1/{what}"))["data"]] == [ids[kind]]
+    for what in ("assistant", "file", "vector_store"):
+        assert [item["id"] for item in (await ok(gateway, "GET", f"/v1/{what}s"))["data"]] == [
+            public for kind, public in ids.items() if kind == what
+        ]
 
 
 def _attracting(*tenants: str) -> str:
@@ -204,7 +206,7 @@ async def test_a_rotated_signing_key_leaves_every_old_id_as_it_is(
 ) -> None:
     """Answers are spelled as the request was: one thread keeps one spelling. New things get the first key."""
     old = await again(vendor)
-    ids = await stage(old)
+    ids = await stage(old, vendor=vendor)
     (tmp_path / "new.key").write_text("a new signing key, at least as long")
 
     def rotate(settings: Settings) -> None:
@@ -221,7 +223,7 @@ async def test_a_rotated_signing_key_leaves_every_old_id_as_it_is(
         return signed.key
 
     gateway = await again(vendor, change=rotate)
-    for kind in ("assistant", "thread", "message", "run", "file", "vector_store", "batch"):
+    for kind in retrieved(ids):
         assert (await make(gateway, f"get_{kind}", ids))["id"] == ids[kind]
     between = compose("list_messages", ids, query_of=("after", "before"))
     assert (await ok(gateway, "GET", between.path))["data"] == []
@@ -231,7 +233,7 @@ async def test_a_rotated_signing_key_leaves_every_old_id_as_it_is(
     stored = (await ok(gateway, "GET", f"{thread}/messages?order=asc"))["data"]
     assert stored[0]["id"] == ids["message"]
     assert {key_of(item["id"], "message") for item in stored} == {1}
-    heard = await hear(gateway, compose("create_run", ids, stream=True))
+    heard = await hear(gateway, compose("create_run", ids, vendor=vendor, stream=True))
     named = re.findall(rb'"(?:id|run_id)":"(run_\w+)"', heard.body)
     assert {key_of(each.decode(), "run") for each in named} == {1}
 
@@ -252,8 +254,8 @@ async def test_a_rotated_signing_key_leaves_every_old_id_as_it_is(
 async def test_a_rename_with_the_old_id_breaks_nothing(vendor: Vendor, again: Callable[..., Any]) -> None:
     """Of a provider, an account and a tenant at once: old ids, their spelling, lists and homes stay."""
     first = await again(vendor)
-    ids = await stage(first)
-    carols = await stage(first, "carol")
+    ids = await stage(first, vendor=vendor)
+    carols = await stage(first, "carol", vendor=vendor)
 
     def rename(settings: Settings) -> None:
         provider = settings["providers"].pop(vendor.name)
@@ -269,7 +271,7 @@ async def test_a_rename_with_the_old_id_breaks_nothing(vendor: Vendor, again: Ca
 
     gateway = await again(vendor, change=rename)
     for tenant, theirs in (("alice", ids), ("carol", carols)):
-        for kind in ("assistant", "thread", "message", "run", "file", "vector_store", "batch"):
+        for kind in retrieved(theirs):
             assert (await make(gateway, f"get_{kind}", theirs, tenant=tenant))["id"] == theirs[kind]
         listed = await ok(gateway, "GET", "/v1/assistants", tenant=tenant)
         assert [item["id"] for item in listed["data"]] == [theirs["assistant"]]
@@ -397,9 +399,9 @@ async def test_raw_ids_help_nobody_else(vendor: Vendor, start_gateway: StartGate
 async def test_replicas_answer_alike(vendor: Vendor, again: Callable[..., Any]) -> None:
     """Any of them can be asked about anything, one after the other or at once."""
     replicas = [await again(vendor) for _ in range(3)]
-    ids = await stage(replicas[0])
+    ids = await stage(replicas[0], vendor=vendor)
     for name in ("get_thread", "list_messages", "list_assistants", "get_run_step"):
-        calls = (hear(replica, compose(name, ids, query_of=())) for replica in replicas)
+        calls = (hear(replica, compose(name, ids, vendor=vendor, query_of=())) for replica in replicas)
         answers = await asyncio.gather(*calls)
         assert len({answer.body for answer in answers}) == 1
         assert answers[0].status == 200

@@ -1,13 +1,14 @@
 """The newest official SDK drives every operation of every vendor through the gateway, its helpers included.
 
-The scenarios know nothing of vendors: what works with one works with all. `sdk` is an `AsyncOpenAI`, typed loosely,
+The scenarios know nothing of vendors: what works with one works with all that speak its version of the protocol, and
+what needs version 2 stands apart. `sdk` is an `AsyncOpenAI`, typed loosely,
 because the unions of its models would drown the promises.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import openai
@@ -16,8 +17,8 @@ from openai import AsyncAssistantEventHandler, BaseModel
 from openai.types.beta.threads import Message
 from pydantic import ValidationError
 
-from gateway.operations import BY_NAME
-from tests.conformance.conftest import TOOLS, names_params
+from gateway.operations import BY_NAME, Version
+from tests.conformance.conftest import TOOLS, examples_of, names_params, speaking, version_of
 from tests.conftest import Events, StartGateway, Vendor
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
@@ -106,9 +107,6 @@ async def assistants(sdk: Any) -> None:
         "instructions": "i",
         "tools": TOOLS,
         "metadata": {"a": "1"},
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "response_format": {"type": "json_object"},
     }
     raw = await sdk.beta.assistants.with_raw_response.create(**given)
     assert raw.status_code == 200
@@ -123,6 +121,13 @@ async def assistants(sdk: Any) -> None:
     gone = checked(await sdk.beta.assistants.delete(others[1].id))
     assert (gone.id, gone.object, gone.deleted) == (others[1].id, "assistant.deleted", True)
     assert others[1].id not in await all_ids(sdk.beta.assistants.list())
+
+
+async def sampling(sdk: Any) -> None:
+    given = {"temperature": 0.5, "top_p": 0.9, "response_format": {"type": "json_object"}}
+    made = checked(await sdk.beta.assistants.create(model="gpt-4o", **given))
+    assert {name: made.to_dict()[name] for name in given} == given
+    assert checked(await sdk.beta.assistants.retrieve(made.id)) == made
 
 
 async def threads(sdk: Any) -> None:
@@ -148,7 +153,6 @@ async def messages(sdk: Any) -> None:
     ]
     assert {each.thread_id for each in made} == {thread.id}
     assert {each.attachments[0].file_id for each in made} == {file.id}
-    assert (await sdk.beta.threads.retrieve(thread.id)).tool_resources.code_interpreter.file_ids[0] == file.id
 
     def listing(**query: Any) -> Any:
         return sdk.beta.threads.messages.list(thread.id, **query)
@@ -161,9 +165,26 @@ async def messages(sdk: Any) -> None:
     changed = checked(await sdk.beta.threads.messages.update(ids[0], thread_id=thread.id, metadata={"a": "1"}))
     assert (changed.metadata, changed.content[0].text.value) == ({"a": "1"}, "0 ✨")
     assert checked(await sdk.beta.threads.messages.retrieve(ids[0], thread_id=thread.id)) == changed
+
+
+async def files_of_threads(sdk: Any) -> None:
+    file = await sdk.files.create(file=b"attached", purpose="assistants")
+    attached = [{"file_id": file.id, "tools": [{"type": "code_interpreter"}]}]
+    thread = await sdk.beta.threads.create()
+    await sdk.beta.threads.messages.create(thread.id, role="user", content="read", attachments=attached)
+    thread = checked(await sdk.beta.threads.retrieve(thread.id))
+    assert thread.tool_resources.code_interpreter.file_ids == [file.id]
+    emptied = {"code_interpreter": {"file_ids": []}}
+    thread = checked(await sdk.beta.threads.update(thread.id, tool_resources=emptied))
+    assert thread.tool_resources.code_interpreter.file_ids == []
+
+
+async def deleted_messages(sdk: Any) -> None:
+    thread = await sdk.beta.threads.create()
+    ids = [(await sdk.beta.threads.messages.create(thread.id, role="user", content=f"{n}")).id for n in range(5)]
     gone = checked(await sdk.beta.threads.messages.delete(ids[0], thread_id=thread.id))
     assert (gone.id, gone.object, gone.deleted) == (ids[0], "thread.message.deleted", True)
-    assert await all_ids(listing(order="asc")) == ids[1:]
+    assert await all_ids(sdk.beta.threads.messages.list(thread.id, order="asc")) == ids[1:]
 
 
 async def runs(sdk: Any) -> None:
@@ -338,16 +359,36 @@ async def search(sdk: Any) -> None:
     notes = await sdk.files.create(file=("nötes.txt", b"words"), purpose="assistants")
     resources = {"file_search": {"vector_stores": [{"file_ids": [notes.id]}]}}
     assistant = checked(await sdk.beta.assistants.create(model="gpt-4o", tools=TOOLS, tool_resources=resources))
-    [store_id] = assistant.tool_resources.file_search.vector_store_ids
-    assert checked(await sdk.vector_stores.retrieve(store_id)).file_counts.completed == 1
+    assert [tool.type for tool in assistant.tools] == ["function", "code_interpreter", "file_search"]
     run = await sdk.beta.threads.create_and_run_poll(assistant_id=assistant.id, thread=asking("search"), **POLL)
     [text] = await last_content(sdk, run)
     assert text.text.annotations[0].file_citation.file_id == notes.id
+    steps = await sdk.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, order="asc")
+    [call] = checked(steps.data[0]).step_details.tool_calls
+    assert (call.type, call.file_search.results) == ("file_search", None)
+    listener = Listener()
+    chosen = {"tool_choice": {"type": "file_search"}}
+    async with sdk.beta.threads.create_and_run_stream(
+        assistant_id=assistant.id, thread=asking("search"), event_handler=listener, **chosen
+    ) as stream:
+        run = checked(await stream.get_final_run())
+    assert run.to_dict()["tool_choice"] == chosen["tool_choice"]
+    assert {call.type for call in listener.tool_calls} == {"file_search"}
+    assert (await last_content(sdk, run))[0].text.annotations[0].file_citation.file_id == notes.id
+
+
+async def found(sdk: Any) -> None:
+    notes = await sdk.files.create(file=("nötes.txt", b"words"), purpose="assistants")
+    resources = {"file_search": {"vector_stores": [{"file_ids": [notes.id]}]}}
+    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=TOOLS, tool_resources=resources)
+    [store_id] = assistant.tool_resources.file_search.vector_store_ids
+    assert checked(await sdk.vector_stores.retrieve(store_id)).file_counts.completed == 1
+    run = await sdk.beta.threads.create_and_run_poll(assistant_id=assistant.id, thread=asking("search"), **POLL)
     shown = ["step_details.tool_calls[*].file_search.results[*].content"]
     for include, file_ids in ((openai.omit, None), (shown, [notes.id])):
         steps = await sdk.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id, include=include, order="asc")
-        found = checked(steps.data[0]).step_details.tool_calls[0].file_search.results
-        assert (found and [each.file_id for each in found]) == file_ids
+        results = checked(steps.data[0]).step_details.tool_calls[0].file_search.results
+        assert (results and [each.file_id for each in results]) == file_ids
 
 
 async def endings(sdk: Any) -> None:
@@ -419,7 +460,7 @@ async def vector_stores(sdk: Any) -> None:
     assert (gone.id, gone.object, gone.deleted) == (store.id, "vector_store.deleted", True)
 
 
-SCENARIOS: tuple[Scenario, ...] = (
+IN_EVERY_VERSION = (
     assistants,
     threads,
     messages,
@@ -431,14 +472,27 @@ SCENARIOS: tuple[Scenario, ...] = (
     search,
     endings,
     files,
-    vector_stores,
 )
+SCENARIOS: Mapping[Version, tuple[Scenario, ...]] = {
+    "v1": IN_EVERY_VERSION,
+    "v2": (*IN_EVERY_VERSION, sampling, files_of_threads, deleted_messages, found, vector_stores),
+}
+"""By the version of the protocol that the vendor speaks; the SDK speaks v2 with all of them."""
 
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize(
+    ("vendor", "scenario"),
+    [
+        pytest.param(vendor, scenario, id=f"{vendor}-{scenario.__name__}")
+        for version, scenarios in SCENARIOS.items()
+        for vendor in speaking(version)
+        for scenario in scenarios
+    ],
+    indirect=["vendor"],
+)
 async def test_the_sdk_works_as_with_openai(
     vendor: Vendor, start_gateway: StartGateway, events: Events, scenario: Scenario
 ) -> None:
@@ -455,10 +509,11 @@ async def test_all_scenarios_at_once_drive_every_operation(
     """On the account that carol owns, whose lists come from the vendor; nothing disturbs anything."""
     gateway = await start_gateway(vendor)
     async with gateway.sdk("carol") as sdk, asyncio.TaskGroup() as together:
-        for scenario in SCENARIOS:
+        for scenario in SCENARIOS[version_of(vendor)]:
             together.create_task(scenario(sdk))  # type: ignore[arg-type]
     lines = events.named("request.done")
-    assert {line["operation"] for line in lines} == {name for name, each in BY_NAME.items() if each.only_in is None}
+    spoken = {name for name in examples_of(vendor) if BY_NAME[name].only_in is None}
+    assert {line["operation"] for line in lines} == spoken
     assert {line["status"] for line in lines} == {200}
     assert {line["account"] for line in lines} == {"bolt"}
 

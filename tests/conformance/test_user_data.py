@@ -6,16 +6,32 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.conformance.conftest import TOOLS, Call, hear, ok, query_heard, stage, upstream_of
+from gateway.operations import Version
+from tests.conformance.conftest import (
+    TOOLS,
+    Call,
+    fill,
+    hear,
+    holes_in,
+    id_places,
+    ok,
+    query_heard,
+    stage,
+    takes_unknown_fields,
+    upstream_of,
+    version_of,
+)
 from tests.conftest import TENANT_KEYS, Running, StartGateway, StartVendor, Vendor
 from tests.simulators import faults
 from tests.simulators.faults import Received
+from tests.simulators.v1_shapes import lower_tools
 
 
 @pytest.fixture
@@ -42,65 +58,100 @@ def last_post(vendor: Vendor) -> Received:
     return next(each for each in reversed(vendor.simulator.journal) if each.method == "POST")
 
 
-def bodies(ids: Mapping[str, str]) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(path, user data, ids) of calls that take any of the former; the user data comes back in the answer."""
+@dataclass(frozen=True)
+class Said:
+    """A call with user data, which comes back in the answer, and with other fields, which hold ids and texts. A v1
+    provider hears some of those in other words."""
+
+    path: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    rest: Mapping[str, Any] = field(default_factory=dict)
+    rest_in_v1: Mapping[str, Any] | None = None
+
+    def heard(self, version: Version) -> dict[str, Any]:
+        """The body that the provider gets, with public ids."""
+        if version == "v2":
+            return {**self.data, **self.rest}
+        rest = self.rest if self.rest_in_v1 is None else self.rest_in_v1
+        tools = {"tools": lower_tools(self.data["tools"])} if "tools" in self.data else {}
+        return {**self.data, **tools, **rest}
+
+
+def bodies(ids: Mapping[str, str], version: Version) -> list[Said]:
+    """Calls that take user data, all that this version of the protocol knows."""
     words = lookalikes(ids)
     metadata = {words[:60]: words, "file_id": ids["file"], "thread_id": upstream_of(ids["thread"])}
-    function = {"name": "run_abc", "description": words, "parameters": schema(words), "strict": False}
+    function = {"name": "run_abc", "description": words, "parameters": schema(words)}
     tools = [{"type": "function", "function": function}, *TOOLS]
-    form = {"type": "json_schema", "json_schema": {"name": "file_id", "schema": schema(words)}}
     choice = {"type": "function", "function": {"name": "run_abc"}}
-    stores = [{"file_ids": [ids["file"]], "metadata": metadata}]
+    files = {"code_interpreter": {"file_ids": [ids["file"]]}}
+    text = [{"type": "text", "text": words}]
+    spoken = {"role": "user", "content": text}
+    attached = [{"file_id": ids["file"], "tools": [{"type": "code_interpreter"}]}]
+    shared = {"instructions": words, "metadata": metadata, "tools": tools, "model": f"ft:{ids['thread']}"}
+    assistant = {**shared, "name": words[:250], "description": words}
+    run = {**shared, "tool_choice": choice}
+    thread, message = f"/v1/threads/{ids['thread']}", f"/v1/threads/{ids['thread']}/messages"
+    said = [
+        Said("/v1/assistants", assistant),
+        Said("/v1/assistants", assistant, {"tool_resources": files}, {"file_ids": [ids["file"]]}),
+        Said(f"/v1/assistants/{ids['assistant']}", assistant, {"tool_resources": files}, {"file_ids": [ids["file"]]}),
+        Said(
+            "/v1/threads",
+            {"metadata": metadata},
+            {"messages": [spoken]},
+            {"messages": [{"role": "user", "content": words}]},
+        ),
+        Said(thread, {"metadata": metadata}),
+        Said(message, {"role": "user", "metadata": metadata}, {"content": words}),
+        Said(
+            message,
+            {"role": "user", "metadata": metadata},
+            {"content": text, "attachments": attached},
+            {"content": words, "file_ids": [ids["file"]]},
+        ),
+        Said(f"{message}/{ids['message']}", {"metadata": metadata}),
+        Said(f"{thread}/runs", run, {"assistant_id": ids["assistant"]}),
+        Said("/v1/threads/runs", run, {"assistant_id": ids["assistant"], "thread": {"messages": []}}),
+        Said(f"{thread}/runs/{ids['run']}", {"metadata": metadata}),
+    ]
+    return said if version == "v1" else [*said, *_bodies_of_v2(ids, words, metadata)]
+
+
+def _bodies_of_v2(ids: Mapping[str, str], words: str, metadata: Mapping[str, str]) -> list[Said]:
+    """Strict functions, schemas of answers, files of threads, vector stores, attachments for no tool."""
+    function = {"name": "run_abc", "description": words, "parameters": schema(words), "strict": False}
+    form = {"type": "json_schema", "json_schema": {"name": "file_id", "schema": schema(words)}}
+    typed = {"tools": [{"type": "function", "function": function}, *TOOLS], "response_format": form, "model": "m"}
+    files = {"code_interpreter": {"file_ids": [ids["file"]]}}
     resources = {
-        "tool_resources": {"code_interpreter": {"file_ids": [ids["file"]]}, "file_search": {"vector_stores": stores}}
+        "tool_resources": files
+        | {"file_search": {"vector_stores": [{"file_ids": [ids["file"]], "metadata": metadata}]}}
     }
     text = [{"type": "text", "text": words}]
-    assistant = {
-        "model": f"ft:{ids['thread']}",
-        "name": words[:250],
-        "description": words,
-        "instructions": words,
-        "metadata": metadata,
-        "tools": tools,
-        "response_format": form,
-    }
-    run = {
-        "instructions": words,
-        "metadata": metadata,
-        "tools": tools,
-        "tool_choice": choice,
-        "response_format": form,
-        "model": f"ft:{ids['thread']}",
-    }
-    thread, message = f"/v1/threads/{ids['thread']}", f"/v1/threads/{ids['thread']}/messages"
-    store = f"/v1/vector_stores/{ids['vector_store']}"
+    thread, store = f"/v1/threads/{ids['thread']}", f"/v1/vector_stores/{ids['vector_store']}"
     return [
-        ("/v1/assistants", assistant, {}),
-        ("/v1/assistants", assistant, resources),
-        (f"/v1/assistants/{ids['assistant']}", assistant, resources),
-        ("/v1/threads", {"metadata": metadata}, {"messages": [{"role": "user", "content": text}], **resources}),
-        (thread, {"metadata": metadata}, {}),
-        (thread, {"metadata": metadata}, resources),
-        (message, {"role": "user", "metadata": metadata}, {"content": words}),
-        (message, {"role": "user", "metadata": metadata}, {"content": text, "attachments": [{"file_id": ids["file"]}]}),
-        (f"{message}/{ids['message']}", {"metadata": metadata}, {}),
-        (f"{thread}/runs", run, {"assistant_id": ids["assistant"]}),
-        ("/v1/threads/runs", run, {"assistant_id": ids["assistant"], "thread": {"messages": [], **resources}}),
-        (f"{thread}/runs/{ids['run']}", {"metadata": metadata}, {}),
-        ("/v1/vector_stores", {"name": words[:250], "metadata": metadata}, {"file_ids": [ids["file"]]}),
-        (store, {"name": words[:250], "metadata": metadata}, {}),
-        (f"{store}/files", {"attributes": metadata}, {"file_id": ids["file"]}),
-        (f"{store}/files/{ids['file']}", {"attributes": metadata}, {}),
-        (f"{store}/search", {}, {"query": words, "filters": {"type": "eq", "key": ids["file"], "value": words}}),
+        Said("/v1/assistants", typed, resources),
+        Said(f"/v1/assistants/{ids['assistant']}", typed, resources),
+        Said("/v1/threads", {"metadata": metadata}, {"messages": [{"role": "user", "content": text}], **resources}),
+        Said(thread, {"metadata": metadata}, resources),
+        Said(f"{thread}/messages", {"role": "user"}, {"content": text, "attachments": [{"file_id": ids["file"]}]}),
+        Said(f"{thread}/runs", typed, {"assistant_id": ids["assistant"]}),
+        Said("/v1/threads/runs", typed, {"assistant_id": ids["assistant"], "thread": {"messages": [], **resources}}),
+        Said("/v1/vector_stores", {"name": words[:250], "metadata": metadata}, {"file_ids": [ids["file"]]}),
+        Said(store, {"name": words[:250], "metadata": metadata}),
+        Said(f"{store}/files", {"attributes": metadata}, {"file_id": ids["file"]}),
+        Said(f"{store}/files/{ids['file']}", {"attributes": metadata}),
+        Said(f"{store}/search", {}, {"query": words, "filters": {"type": "eq", "key": ids["file"], "value": words}}),
     ]
 
 
 def with_upstream_ids(value: Any, ids: Mapping[str, str]) -> Any:
     """The part of a body that holds ids and texts: whole values that are public ids become upstream ids, but not in
-    fields of the caller's own and in those nobody knows."""
+    fields of the caller's own."""
     if isinstance(value, dict):
         return {
-            name: inner if name in ("filters", "metadata", "x_unknown") else with_upstream_ids(inner, ids)
+            name: inner if name in ("filters", "metadata") else with_upstream_ids(inner, ids)
             for name, inner in value.items()
         }
     if isinstance(value, list):
@@ -110,23 +161,43 @@ def with_upstream_ids(value: Any, ids: Mapping[str, str]) -> Any:
 
 async def test_user_data_reaches_the_vendor_and_comes_back_unchanged(vendor: Vendor, gateway: Running) -> None:
     """In every field that may hold it, with and without real ids beside it."""
-    ids = await stage(gateway)
-    for path, data, rest in bodies(ids):
-        rest = {**rest, "x_unknown": {"file_id": ids["file"], "run_id": [upstream_of(ids["run"])]}}
-        answer = await ok(gateway, "POST", path, {**data, **rest})
-        assert answer.get("search_query") in (None, [rest.get("query")])
-        for name, value in data.items():
+    ids = await stage(gateway, vendor=vendor)
+    odd = {"x_unknown": {"file_id": ids["file"], "run_id": [upstream_of(ids["run"])]}}
+    unknown = odd if takes_unknown_fields(vendor) else {}
+    for said in bodies(ids, version_of(vendor)):
+        answer = await ok(gateway, "POST", said.path, {**said.data, **said.rest, **unknown})
+        assert answer.get("search_query") in (None, [said.rest.get("query")])
+        for name, value in said.data.items():
             shown = answer[name]  # a modification may leave other metadata where it was
-            assert value.items() <= shown.items() if name == "metadata" else value == shown, (path, name)
-        assert json.loads(last_post(vendor).body) == {**data, **with_upstream_ids(rest, ids)}, path
-        if path == f"/v1/threads/{ids['thread']}/runs":
-            await ok(gateway, "POST", f"{path}/{answer['id']}/cancel")
-            await ok(gateway, "GET", f"{path}/{answer['id']}")
+            assert value.items() <= shown.items() if name == "metadata" else value == shown, (said.path, name)
+        heard = said.heard(version_of(vendor))
+        expected = {**heard, **with_upstream_ids({n: each for n, each in heard.items() if n not in said.data}, ids)}
+        assert json.loads(last_post(vendor).body) == {**expected, **unknown}, said.path
+        if said.path == f"/v1/threads/{ids['thread']}/runs":
+            await ok(gateway, "POST", f"{said.path}/{answer['id']}/cancel")
+            await ok(gateway, "GET", f"{said.path}/{answer['id']}")
+
+
+async def test_a_field_nobody_knows_is_the_vendors_to_judge(vendor: Vendor, gateway: Running) -> None:
+    """It is neither refused nor left out by the gateway, at whatever depth: in a body that is passed on as it came,
+    and in one that is written anew."""
+    file = (await stage(gateway, vendor=vendor))["file"]
+    odd = {"file_id": file, "x": [1, {"tool_resources": {"y": None}}]}
+    attached = {"attachments": [{"file_id": file, "tools": [{"type": "code_interpreter"}]}]}
+    heard = {"v1": {"file_ids": [upstream_of(file)]}, "v2": with_upstream_ids(attached, {"file": file})}
+    for more, more_heard in (({}, {}), (attached, heard[version_of(vendor)])):
+        message = {"role": "user", "content": "hello", "x_unknown": odd}
+        status, answer, _ = await gateway.call("POST", "/v1/threads", {"messages": [{**message, **more}]})
+        assert json.loads(last_post(vendor).body) == {"messages": [{**message, **more_heard}]}
+        if takes_unknown_fields(vendor):
+            assert status == 200
+        else:
+            assert (status, answer["error"]["param"]) == (400, "messages[0].x_unknown")
 
 
 async def test_texts_arguments_and_outputs_go_round_unchanged(vendor: Vendor, gateway: Running) -> None:
     """Spoken to the model, called by it, answered to it, streamed and stored."""
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     words = lookalikes(ids)
     arguments = json.dumps({"thread_id": words, "file_ids": [ids["file"]]}, ensure_ascii=False)
     said = f"{words} call add {arguments}"
@@ -161,7 +232,7 @@ async def test_texts_arguments_and_outputs_go_round_unchanged(vendor: Vendor, ga
 
 async def test_code_and_its_paths_stay_even_if_they_hold_upstream_ids(vendor: Vendor, gateway: Running) -> None:
     """A path in a sandbox is the vendor's file name, not an id that could be used."""
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     bare = upstream_of(ids["file"])
     code, path = f"open('{bare}')", f"sandbox:/mnt/data/{bare}.csv"
 
@@ -190,9 +261,14 @@ ODD_JSON = (
     b'{"lone":"\\ud800 and \\udfff","metadata":{"a":"\\udc80"}}',
     b'{"float":-0.0,"exp":1E5,"long":0.1000000000000000055511151231257827,"whole":1.0,"null":null}',
     '{"metadata":{"é":"ü\u2028 🎈"},"empty":"","unknown":[]}'.encode(),
+    b'{ "metadata" :\t{"a":"b",  "\\u0063":"\\u00e9\\/\\ud83d\\ude00 \\ud800"}\r\n} ',
     b"{}",
     b"",
 )
+
+
+def is_all_known(raw: bytes) -> bool:
+    return json.loads(raw or b"{}").keys() <= {"metadata"}
 
 
 @pytest.mark.parametrize("raw", ODD_JSON)
@@ -200,36 +276,47 @@ async def test_a_body_without_ids_reaches_the_vendor_byte_for_byte(
     vendor: Vendor, gateway: Running, raw: bytes
 ) -> None:
     """Spacing, escapes, unknown fields, numbers that no double holds, halves of surrogate pairs."""
-    heard = await hear_raw(gateway, "/v1/threads", raw)
+    status, heard = await hear_raw(gateway, "/v1/threads", raw)
     [received] = vendor.simulator.journal
     assert received.body == raw
-    given = json.loads(raw or b"{}").get("metadata", {})
-    assert json.loads(heard)["metadata"] == given
     assert received.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert status == (200 if is_all_known(raw) or takes_unknown_fields(vendor) else 400), heard
+    assert status == 400 or json.loads(heard)["metadata"] == json.loads(raw or b"{}").get("metadata", {})
 
 
-async def hear_raw(gateway: Running, path: str, raw: bytes) -> bytes:
+async def hear_raw(gateway: Running, path: str, raw: bytes) -> tuple[int, bytes]:
     headers = {"Content-Type": "application/json; charset=utf-8", "Authorization": f"Bearer {TENANT_KEYS['alice']}"}
     async with gateway.session.post(gateway.url + path, data=raw, headers=headers) as response:
-        body = await response.read()
-        assert response.status == 200, body
-        return body
+        return response.status, await response.read()
+
+
+BESIDE: Mapping[str, Any] = {
+    "create_run": {"assistant_id": "{assistant}"},
+    "create_thread": {"tool_resources": {"code_interpreter": {"file_ids": ["{file}"]}}},
+}
+"""What needs no other words for any vendor that takes it."""
 
 
 @pytest.mark.parametrize("raw", [raw for raw in ODD_JSON if raw])
 async def test_a_body_with_ids_keeps_everything_else(vendor: Vendor, gateway: Running, raw: bytes) -> None:
     """Every value and the order of the names; only spacing and escapes may be written otherwise."""
-    file = (await stage(gateway))["file"]
+    ids = await stage(gateway, vendor=vendor)
+    paths = {"create_run": f"/v1/threads/{ids['thread']}/runs", "create_thread": "/v1/threads"}
+    places = {name: set(holes_in(value, "body")) for name, value in BESIDE.items()}
+    taken = [name for name in BESIDE if places[name] <= set(id_places(name, vendor))]
+    assert taken
+    for name in taken:
 
-    def with_file(file_id: str) -> bytes:
-        resources = json.dumps({"code_interpreter": {"file_ids": [file_id]}}).encode()
-        return b'{"tool_resources":' + resources + (b"," if len(raw) > 2 else b"") + raw[1:]
+        def beside(spell: Callable[[str], str], value: Any = BESIDE[name]) -> bytes:
+            filled = json.dumps(fill(value, lambda _, kind: spell(ids[kind]), "body")).encode()
+            return filled[:-1] + (b"," if json.loads(raw) else b"") + raw.lstrip()[1:]
 
-    await hear_raw(gateway, "/v1/threads", with_file(file))
-    sent = json.loads(with_file(upstream_of(file)), object_pairs_hook=list)
-    received = json.loads(last_post(vendor).body, object_pairs_hook=list)
-    assert received == sent
-    assert repr(received) == repr(sent)  # 1 and 1.0 are equal, and not the same
+        status, heard = await hear_raw(gateway, paths[name], beside(str))
+        assert status == (200 if is_all_known(raw) or takes_unknown_fields(vendor) else 400), heard
+        sent = json.loads(beside(upstream_of), object_pairs_hook=list)
+        received = json.loads(last_post(vendor).body, object_pairs_hook=list)
+        assert received == sent
+        assert repr(received) == repr(sent)  # 1 and 1.0 are equal, and not the same
 
 
 async def test_unknown_fields_of_an_answer_reach_the_caller(
@@ -240,7 +327,7 @@ async def test_unknown_fields_of_an_answer_reach_the_caller(
     gateway = await start_gateway(vendor)
     more = b'"x_new":{"thread_id":"kept","n":123456789012345678901234567890,"s":"\\ud800"},"x_null":null}'
     vendor.simulator.faults.add(faults.transform(lambda body: [body[:-1] + b"," + more]))
-    answer = json.loads(await hear_raw(gateway, "/v1/threads", b"{}"))
+    answer = json.loads((await hear_raw(gateway, "/v1/threads", b"{}"))[1])
     added = json.loads(b"{" + more)
     assert {name: answer[name] for name in added} == added
 
@@ -248,7 +335,7 @@ async def test_unknown_fields_of_an_answer_reach_the_caller(
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["held", "spooled"])
 async def test_an_upload_reaches_the_vendor_byte_for_byte(vendor: Vendor, gateway: Running, size: int) -> None:
     """With a file name that looks like an id, fields nobody knows, and more bytes than are held in memory."""
-    ids = await stage(gateway)
+    ids = await stage(gateway, vendor=vendor)
     name, content = f"{ids['file']} é {upstream_of(ids['thread'])}.txt", b"\r\n--B\r\n\x00" + b"x" * size
     head = '--BB\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n--BB\r\nContent-Disposition:'
     head += f' form-data; name="odd"\r\n\r\n{ids["file"]}\r\n--BB\r\nContent-Disposition: form-data; name="file";'
@@ -264,7 +351,7 @@ async def test_an_upload_reaches_the_vendor_byte_for_byte(vendor: Vendor, gatewa
 
 async def test_a_query_without_ids_reaches_the_vendor_letter_for_letter(vendor: Vendor, gateway: Running) -> None:
     """Where the vendor is asked for one item more, the other parameters keep their values and their order."""
-    thread = (await stage(gateway))["thread"]
+    thread = (await stage(gateway, vendor=vendor))["thread"]
     query = "x=%7e%20+%2B&x=&order=asc&limit=2&include[]=a%5B%2a%5D"
     await hear(gateway, Call("GET", f"/v1/threads/{thread}/messages?{query}"))
     received = query_heard(vendor)

@@ -306,3 +306,21 @@ def test_events_as_v2_callers_see_them(name: str, data: dict[str, Any], up: str)
     seen, shown = v1.event_up(name, data)
     assert seen == up
     assert v1.event_down(seen, shown)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("thread.run.completed", run(status="completed", **ENDED)),
+        ("thread.message.completed", message(file_ids=["a"])),
+        ("thread.run.step.created", calls({"type": "retrieval", "retrieval": {}})),
+        ("thread.run.step.delta", calls({"type": "retrieval"}, kind="thread.run.step.delta")),
+        ("thread.created", {"object": "thread", "id": "t"}),
+    ],
+)
+def test_an_event_tells_what_an_object_is_that_does_not(name: str, data: dict[str, Any]) -> None:
+    """Without `object` the ids are found by the event's name; what belongs to the other version is too."""
+    mute = {field: value for field, value in data.items() if field != "object"}
+    seen, shown = v1.event_up(name, data)
+    assert v1.event_up(name, mute) == (seen, {field: value for field, value in shown.items() if field != "object"})
+    assert v1.event_down(seen, v1.event_up(name, mute)[1])[1] == mute

@@ -64,6 +64,11 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "mend": NULL_BECOMES_EMPTY,
     },
 }
+DOCUMENTED["openai_v1"] = DOCUMENTED["openai"] | {
+    "base_url": None,  # OpenAI's own is gone
+    "protocol": "v1",
+    "beta_header": {(): "assistants=v1", ("a", "b"): "assistants=v1,a,b"},
+}
 DOCUMENTED["azure"] = DOCUMENTED["openai"] | {
     "base_url": None,  # every resource has its own
     "organization_header": None,
