@@ -42,6 +42,10 @@ lock: $(VENV)/bin/python
 	$(PIP) install uv
 	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra demo -o deploy/requirements.lock pyproject.toml -
 	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --all-extras -c deploy/requirements.lock -o tests/requirements.lock pyproject.toml -
+	for list in tests/clients/*/requirements.in; do \
+	  $(VENV)/bin/uv pip compile $(COMPILE) -o $${list%.in}.lock $$list || exit; done
+	for list in tests/clients/*/package.json; do \
+	  npm update --package-lock-only --omit-lockfile-registry-resolved --prefix $$(dirname $$list) || exit; done
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
