@@ -16,8 +16,9 @@ PYTHON = sorted(CLIENTS.glob("*/requirements.in"))
 NODE = sorted(CLIENTS.glob("*/package.json"))
 
 
-def test_every_client_has_a_list_of_what_it_needs() -> None:
-    assert {path.parent for path in PYTHON + NODE} == {path.parent for path in CLIENTS.glob("*/client.*")}
+def test_every_program_has_a_list_of_what_it_needs() -> None:
+    """There may be more lists than programs: one program can serve several versions of an SDK."""
+    assert {path.parent for path in CLIENTS.glob("*/client.*")} <= {path.parent for path in PYTHON + NODE}
 
 
 @pytest.mark.parametrize("wanted", PYTHON, ids=lambda path: path.parent.name)

@@ -11,13 +11,16 @@ from tests.clients.conversation import assert_went_well
 from tests.clients.environments import CLIENTS, python_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(INSTALL_S)]
-CLIENT = "openai_python_1"
+PROGRAM = CLIENTS / "openai_python_1" / "client.py"
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_the_last_1x_of_the_python_sdk_holds_a_conversation_with_tools_and_streams(
-    stand: Stand, door: str
+@pytest.mark.parametrize(("client", "version"), [("openai_python_1", "1.109."), ("openai_python_1_20", "1.20.")])
+async def test_1x_of_the_python_sdk_holds_a_conversation_with_tools_and_streams(
+    stand: Stand, client: str, version: str, door: str
 ) -> None:
-    python = await asyncio.to_thread(python_of, CLIENT)
-    assert_went_well(stand, await stand.run(python, CLIENTS / CLIENT / "client.py", door=door))
-    assert {each.headers["User-Agent"].split()[-1].split(".")[0] for each in stand.vendor.simulator.journal} == {"1"}
+    """The last 1.x, and the last one that asks for version 1 of the protocol: the same program, the same answers."""
+    python = await asyncio.to_thread(python_of, client)
+    assert_went_well(stand, await stand.run(python, PROGRAM, door=door))
+    agents = {heard.headers["User-Agent"].split()[-1] for heard in stand.vendor.simulator.journal}
+    assert [agent.startswith(version) for agent in agents] == [True]
