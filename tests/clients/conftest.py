@@ -14,6 +14,7 @@ import pytest
 from gateway.ids import IdSigner
 from tests.conformance.conftest import Issued, remember
 from tests.conftest import SIGNING_KEY, Events, Running, StartGateway, StartVendor, Vendor
+from tests.simulators import faults
 
 pytest.register_assert_rewrite("tests.clients.conversation")
 
@@ -78,6 +79,7 @@ class Stand:
 async def stand(
     request: pytest.FixtureRequest, start_vendor: StartVendor, start_gateway: StartGateway, events: Events
 ) -> Stand:
-    """Each of the vendors that clients were written for, in turn."""
+    """Each of the vendors that clients were written for, in turn. It cuts a stream short that is asked to break off."""
     vendor = await start_vendor(request.param)
+    vendor.simulator.faults.add(faults.cut(1000), where=lambda received: b"break off" in received.body, times=None)
     return Stand(await start_gateway(vendor), vendor, events, remember(vendor))

@@ -2,7 +2,7 @@
 // reads them; what it saw goes to standard output, one JSON object a line.
 // The SDK's major version is chosen by OPENAI_PACKAGE, because one program serves them all.
 
-const { default: OpenAI, AzureOpenAI, NotFoundError, toFile } = await import(process.env.OPENAI_PACKAGE);
+const { default: OpenAI, APIError, AzureOpenAI, NotFoundError, toFile } = await import(process.env.OPENAI_PACKAGE);
 
 const client = process.env.AZURE_OPENAI_ENDPOINT
   ? new AzureOpenAI({ endpoint: process.env.AZURE_OPENAI_ENDPOINT })
@@ -102,6 +102,17 @@ for await (const { event, data } of stream) {
   if (event === 'thread.message.delta') iterated += data.delta.content[0].text.value;
 }
 saw({ iterated });
+
+stream = threads.createAndRunStream({
+  assistant_id: assistant.id,
+  thread: { messages: [{ role: 'user', content: 'break off' }] },
+});
+try {
+  await stream.finalRun();
+} catch (error) {
+  if (!(error instanceof APIError)) throw error;
+  saw({ broken: error.message });
+}
 
 const first = await threads.messages.list(thread.id, { order: 'asc', limit: 1 });
 const after = await threads.messages.list(thread.id, { order: 'asc', limit: 2, after: first.data[0].id });

@@ -4,7 +4,7 @@ SDK reads them; what it saw goes to standard output, one JSON object a line."""
 import json
 import os
 
-from openai import AssistantEventHandler, AzureOpenAI, NotFoundError, OpenAI
+from openai import APIError, AssistantEventHandler, AzureOpenAI, NotFoundError, OpenAI
 
 client = AzureOpenAI() if "AZURE_OPENAI_ENDPOINT" in os.environ else OpenAI()
 POLL = {"poll_interval_ms": 10}
@@ -89,6 +89,13 @@ saw(streamed_deltas=listener.deltas, streamed_text=listener.text, streamed_kept=
 again = {"messages": [{"role": "user", "content": "hello"}]}
 with client.beta.threads.create_and_run_stream(assistant_id=assistant.id, thread=again) as stream:
     saw(iterated="".join(stream.text_deltas))
+
+broken = {"messages": [{"role": "user", "content": "break off"}]}
+try:
+    with client.beta.threads.create_and_run_stream(assistant_id=assistant.id, thread=broken) as stream:
+        stream.until_done()
+except APIError as error:
+    saw(broken=error.message)
 
 first = client.beta.threads.messages.list(thread.id, order="asc", limit=1)
 after = client.beta.threads.messages.list(thread.id, order="asc", limit=2, after=first.last_id)
