@@ -27,8 +27,8 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-run: $(VENV)/bin/python deploy/requirements.lock pyproject.toml
-	$(PIP) install --no-compile --require-hashes -r deploy/requirements.lock
+$(VENV)/.installed-run: $(VENV)/bin/python deploy/demo.lock pyproject.toml
+	$(PIP) install --no-compile --require-hashes -r deploy/demo.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -36,12 +36,18 @@ $(VENV)/.installed-test: $(VENV)/.installed-run tests/requirements.lock
 	$(PIP) install --no-compile --require-hashes -r tests/requirements.lock
 	@touch $@
 
-# New versions within pyproject.toml's bounds; the test lock holds the run lock's versions.
+# New versions within pyproject.toml's bounds. The image's lock comes first, the others hold its versions; a client's
+# lock stands alone.
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade
 lock: $(VENV)/bin/python
 	$(PIP) install uv
-	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra demo -o deploy/requirements.lock pyproject.toml -
-	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --all-extras -c deploy/requirements.lock -o tests/requirements.lock pyproject.toml -
+	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra foundry -o deploy/requirements.lock pyproject.toml -
+	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra demo -c deploy/requirements.lock -o deploy/demo.lock pyproject.toml -
+	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --all-extras -c deploy/requirements.lock -c deploy/demo.lock -o tests/requirements.lock pyproject.toml -
+	for list in tests/clients/*/requirements.in; do \
+	  $(VENV)/bin/uv pip compile $(COMPILE) -o $${list%.in}.lock $$list || exit; done
+	for list in tests/clients/*/package.json; do \
+	  npm update --package-lock-only --omit-lockfile-registry-resolved --prefix $$(dirname $$list) || exit; done
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

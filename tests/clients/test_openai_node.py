@@ -1,0 +1,34 @@
+"""Programs that use OpenAI's SDK for Node."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import pytest
+
+from tests.clients.conftest import DOORS, INSTALL_S, Stand
+from tests.clients.conversation import assert_went_well
+from tests.clients.environments import CLIENTS, folder_of
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(INSTALL_S),
+    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not installed"),
+]
+CLIENT = "openai_node"
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("package", ["openai", "openai-6"])
+async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(stand: Stand, package: str, door: str) -> None:
+    """The newest major, and the last one that runs on Node below 22."""
+    folder = await asyncio.to_thread(folder_of, CLIENT)
+    program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)  # where it finds its modules
+    seen = await stand.run("node", program, door=door, OPENAI_PACKAGE=package)
+    assert_went_well(
+        stand,
+        seen,
+        streamed_order=["toolCallCreated", "toolCallDone", "end"],
+        streamed_end_order=["textCreated", "textDone", "messageDone", "end"],
+    )

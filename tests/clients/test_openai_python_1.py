@@ -1,0 +1,26 @@
+"""Programs that stayed with 1.x of OpenAI's Python SDK."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.clients.conftest import DOORS, INSTALL_S, Stand
+from tests.clients.conversation import assert_went_well
+from tests.clients.environments import CLIENTS, python_of
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(INSTALL_S)]
+PROGRAM = CLIENTS / "openai_python_1" / "client.py"
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("client", "version"), [("openai_python_1", "1.109."), ("openai_python_1_20", "1.20.")])
+async def test_1x_of_the_python_sdk_holds_a_conversation_with_tools_and_streams(
+    stand: Stand, client: str, version: str, door: str
+) -> None:
+    """The last 1.x, and the last one that asks for version 1 of the protocol: the same program, the same answers."""
+    python = await asyncio.to_thread(python_of, client)
+    assert_went_well(stand, await stand.run(python, PROGRAM, door=door))
+    agents = {heard.headers["User-Agent"].split()[-1] for heard in stand.vendor.simulator.journal}
+    assert [agent.startswith(version) for agent in agents] == [True]
