@@ -36,6 +36,8 @@ EVENTS: dict[str, str] = {
     "list.cut_off": "a provider ignores cursors, so a list cannot be paged beyond what it shows",
     "store.ready": "the store answers",
     "store.away": "the store does not answer; what needs it answers 503",
+    "cache.ready": "the cache's connection to the store answers",
+    "cache.away": "the store did not answer in the cache's short time; reads go to the provider",
     "store.full_policy": "the store may evict what has no expiry; set maxmemory-policy to noeviction or volatile-*",
     "valkey.started": "the embedded Valkey runs",
     "valkey.adopted": "an embedded Valkey that another process started is used",
