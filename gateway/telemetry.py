@@ -38,6 +38,8 @@ EVENTS: dict[str, str] = {
     "store.away": "the store does not answer; what needs it answers 503",
     "cache.ready": "the cache's connection to the store answers",
     "cache.away": "the store did not answer in the cache's short time; reads go to the provider",
+    "cache.bypassed": "more writes than the cache remembers came while the store was away; all of it is passed by",
+    "cache.dropped": "after `cache.bypassed`: the store is back, everything kept was dropped, the cache is used again",
     "store.full_policy": "the store may evict what has no expiry; set maxmemory-policy to noeviction or volatile-*",
     "valkey.started": "the embedded Valkey runs",
     "valkey.adopted": "an embedded Valkey that another process started is used",
