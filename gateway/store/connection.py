@@ -1,16 +1,16 @@
 """The connection to the store, and the knowledge whether it is there.
 
-Commands have a deadline and are tried twice at most, so every write must do no harm when it runs twice. A store that
-does not answer is asked again only every second (`_REST_S`): its absence costs one request a timeout, not all.
+Commands have a deadline and are tried twice at most, so every write must do no harm when it runs twice. Once a command
+found the store away, all others fail at once and only a probe in the background asks again, every second (`_REST_S`):
+an absent store costs the requests that already wait one timeout, and nobody else anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -21,6 +21,9 @@ from gateway.telemetry import log
 
 T = TypeVar("T")
 
+FAULTS = (RedisError, OSError, RuntimeError, AttributeError)
+"""What a client raises while its server is away. Not only RedisError: redis-py lets errors of closed transports through
+during failovers."""
 _REST_S = 1.0
 _CONNECTIONS = 16
 
@@ -29,10 +32,96 @@ class StoreAway(Exception):
     """The store did not answer, or cannot write. The outcome of a write is unknown."""
 
 
-class Store:
-    """Runs commands against the store. `on_return` callbacks run each time it answers again after it was away."""
+class Presence:
+    """Whether a server answers one client. The client tells of its failures; then this asks until it is answered.
 
-    def __init__(self, url: str, *, prefix: str, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    `ask` sends a ping and raises StoreAway; `client` is whose events are logged.
+    `on_return` callbacks run as tasks at the first answer, and each time the server answers again after it was away.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[object]],
+        *,
+        client: Literal["store", "cache"],
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.on_return: list[Callable[[], Awaitable[None]]] = []
+        self._ask = ask
+        self._client = client
+        self._pause = pause
+        self._is_away: bool | None = None
+        """None until the first command ended: then it is tried, as if the server were there."""
+        self._watching: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server has answered and was not found away since."""
+        return self._is_away is False
+
+    def check(self) -> None:
+        """Raises StoreAway while the server is known to be away."""
+        if self._is_away:
+            raise StoreAway("the store is away")
+
+    def note_answer(self) -> None:
+        """A command was answered. While the server is away only the probe decides: a late answer from before proves
+        nothing."""
+        if self._is_away is None:
+            self._note_ready()
+
+    def note_away(self, exc: Exception) -> None:
+        """A command was not answered, or what it asked cannot be done now."""
+        if self._is_away:
+            return
+        self._is_away = True
+        error, reason = type(exc).__name__, str(exc)[:200]
+        if self._client == "store":
+            log.warning("store.away", error=error, reason=reason)
+        else:
+            log.warning("cache.away", error=error, reason=reason)
+        self._watching = asyncio.create_task(self._watch(), name=f"{self._client}.watch")
+
+    def _note_ready(self) -> None:
+        self._is_away = False
+        if self._client == "store":
+            log.info("store.ready")
+        else:
+            log.info("cache.ready")
+        for callback in self.on_return:
+            task = asyncio.create_task(_until_away(callback()))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _watch(self) -> None:
+        while self._is_away:
+            await self._pause(_REST_S)
+            with suppress(StoreAway):
+                await self._ask()
+                self._note_ready()
+
+    async def close(self) -> None:
+        """Ask no more, and end what the last return began. From now on the server counts as away."""
+        self._is_away = True
+        tasks = [task for task in (self._watching, *self._returning) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Store:
+    """Runs commands against the store. `on_return` callbacks run each time it answers again after it was away. `pause`
+    is what the probe waits with."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        timeout_s: float,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         pool: ConnectionPool = ConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
@@ -43,18 +132,15 @@ class Store:
         )
         self.redis: Redis = Redis(connection_pool=pool)
         self.prefix = prefix
-        self.on_return: list[Callable[[], Awaitable[None]]] = []
-        self._clock = clock
         # A semaphore in front of a plain pool is fair; redis-py's own blocking pool starves waiters.
         self._turns = asyncio.Semaphore(_CONNECTIONS)
-        self._away_until: float | None = 0.0
-        self._watching: asyncio.Task[None] | None = None
-        self._returning: set[asyncio.Task[None]] = set()
+        self._presence = Presence(self._ping, client="store", pause=pause)
+        self.on_return = self._presence.on_return
 
     @property
     def is_ready(self) -> bool:
-        """Whether the last command was answered."""
-        return self._away_until is None
+        """Whether the store has answered and was not found away since."""
+        return self._presence.is_ready
 
     def key(self, *parts: str) -> str:
         """A key of this gateway; parts are joined by colons and must not come from callers unchecked."""
@@ -62,42 +148,23 @@ class Store:
 
     async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """The answer to `command`. Raises StoreAway, at once while the store is known to be away."""
-        if self._away_until is not None and self._clock() < self._away_until:
-            raise StoreAway("the store is away")
+        self._presence.check()
+        async with self._turns:
+            self._presence.check()  # it may have been found away while this waited for its turn
+            return await self._attempt(command)
+
+    async def _ping(self) -> None:
+        async with self._turns:
+            await self._attempt(lambda redis: redis.ping())
+
+    async def _attempt(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         try:
-            async with self._turns:
-                answer = await command(self.redis)
-        # Not only RedisError: redis-py lets errors of closed transports through during failovers.
-        except (RedisError, OSError, RuntimeError, AttributeError) as exc:
-            self._note_away(exc)
+            answer = await command(self.redis)
+        except FAULTS as exc:
+            self._presence.note_away(exc)
             raise StoreAway(type(exc).__name__) from exc
-        if self._away_until is not None:
-            self._note_ready()
+        self._presence.note_answer()
         return answer
-
-    def _note_away(self, exc: Exception) -> None:
-        if self._away_until is None or self._away_until == 0.0:
-            log.warning("store.away", error=type(exc).__name__, reason=str(exc)[:200])
-        self._away_until = self._clock() + _REST_S
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch(), name="store.watch")
-
-    def _note_ready(self) -> None:
-        self._away_until = None
-        log.info("store.ready")
-        for callback in self.on_return:
-            task = asyncio.create_task(_until_away(callback()))
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
-
-    async def _watch(self) -> None:
-        """Ask until the store answers, so that it is known to be back even when nobody needs it."""
-        while self._away_until is not None:
-            await asyncio.sleep(max(0.0, self._away_until - self._clock()))
-            try:
-                await self.run(lambda redis: redis.ping())
-            except StoreAway:
-                continue
 
     async def connect(self) -> None:
         """Find out whether the store is there. Does not raise: what needs no store goes on without it."""
@@ -110,9 +177,7 @@ class Store:
             log.warning("store.full_policy", policy=policy["maxmemory-policy"])
 
     async def close(self) -> None:
-        for task in (self._watching, *self._returning):
-            if task is not None:
-                task.cancel()
+        await self._presence.close()
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()
 

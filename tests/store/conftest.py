@@ -1,23 +1,116 @@
-"""Stores of one's own: what happens to these must not happen to the one that all other tests share."""
+"""Clients of the store, and stores of one's own: what happens to these must not happen to the one that all other tests
+share."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from redis.asyncio import Redis
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
+from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store
 from gateway.store.embedded import EmbeddedValkey
 from tests.conftest import Events
+from tests.store.gate import Gate
+
+_numbers = count()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Of keys that no other test has."""
+    return f"store-test{next(_numbers)}"
+
+
+@pytest.fixture
+def plain(valkey: str) -> Iterator[Redis]:
+    """A client to look behind the gateway's back. It blocks."""
+    with Redis.from_url(valkey) as client:
+        yield client
+
+
+OpenCoalescer = Callable[..., Coalescer]
+Pause = Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture
+async def open_coalescer() -> AsyncIterator[OpenCoalescer]:
+    """`open_coalescer(url)`; `timeout_s` is long unless the test is about it."""
+    opened: list[Coalescer] = []
+
+    def open_one(url: str, *, timeout_s: float = 5.0, pause: Pause = asyncio.sleep) -> Coalescer:
+        opened.append(Coalescer(url, timeout_s=timeout_s, pause=pause))
+        return opened[-1]
+
+    yield open_one
+    for coalescer in opened:
+        await coalescer.close()
+
+
+@pytest.fixture
+def pause_little() -> Pause:
+    """For a probe that is in a hurry."""
+    return lambda seconds: asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def gate(valkey: str, tmp_path: Path) -> AsyncIterator[Gate]:
+    gate = Gate(valkey, tmp_path)
+    await gate.start()
+    yield gate
+    await gate.stop()
+
+
+class OwnValkey:
+    """A Valkey process of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedValkey(folder)
+        self.url = self._server.url
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes]:
+        assert self._server._process is not None
+        return self._server._process
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    def freeze(self) -> None:
+        """From now on it takes connections and commands, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    async def stop(self) -> None:
+        self.thaw()
+        await self._server.close()
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[OwnValkey]:
+    server = OwnValkey(tmp_path / "own")
+    await server.start()
+    yield server
+    await server.stop()
+
 
 _OWNER = """
 import asyncio, sys
@@ -124,7 +217,7 @@ async def store(valkey: str, request: pytest.FixtureRequest) -> AsyncIterator[St
 
 async def ask(valkey: EmbeddedValkey, *words: str) -> Any:
     """One command on a connection of its own."""
-    async with Redis.from_url(valkey.url, decode_responses=True) as redis:
+    async with AsyncRedis.from_url(valkey.url, decode_responses=True) as redis:
         return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 

@@ -21,16 +21,6 @@ async def ping(redis: Redis) -> Any:
     return await redis.ping()
 
 
-class Clock:
-    """Time that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 async def own(embed: Embed, data_dir: Path) -> EmbeddedValkey:
     valkey = embed(data_dir)
@@ -49,25 +39,30 @@ async def test_a_store_that_answers_is_ready(valkey: str, events: Events) -> Non
     await store.close()
 
 
-async def test_a_store_that_is_away_is_asked_only_once_a_second(tmp_path: Path, events: Events) -> None:
-    """Its absence costs one request a timeout, not all of them; it is said once."""
-    clock, asked = Clock(), 0
+async def test_a_store_that_is_away_is_asked_by_nobody_but_a_probe_once_a_second(
+    tmp_path: Path, events: Events
+) -> None:
+    """Its absence costs one request a timeout, not all of them, however long it lasts; it is said once."""
+    rests: list[float] = []
+    asked = 0
 
     async def count(redis: Redis) -> Any:
         nonlocal asked
         asked += 1
         return await redis.ping()
 
-    store = Store(f"unix://{tmp_path}/nobody", prefix="p", timeout_s=1, clock=clock)
-    for _ in range(3):
-        with pytest.raises(StoreAway):
-            await store.run(count)
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await asyncio.sleep(0)
+
+    store = Store(f"unix://{tmp_path}/nobody", prefix="p", timeout_s=1, pause=rest)
+    with pytest.raises(StoreAway):
+        await store.run(count)
+    await eventually(lambda: len(rests) > 3)
+    with pytest.raises(StoreAway):
+        await store.run(count)
     assert asked == 1
-    clock.now += 1.1
-    for _ in range(3):
-        with pytest.raises(StoreAway):
-            await store.run(count)
-    assert asked == 2
+    assert set(rests) == {1.0}
     assert [event["event"] for event in events] == ["store.away"]
     assert not store.is_ready
     await store.close()
@@ -132,6 +127,22 @@ async def server_info(valkey: EmbeddedValkey) -> dict[str, Any]:
     async with Redis.from_url(valkey.url) as redis:
         info: dict[str, Any] = await redis.info("server")
         return info
+
+
+async def test_who_waits_for_a_turn_does_not_wait_for_a_stopped_store_as_well(own: EmbeddedValkey) -> None:
+    store = Store(own.url, prefix="p", timeout_s=0.3)
+    await store.connect()
+    pid = (await server_info(own))["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = asyncio.get_running_loop().time()
+        outcomes = await asyncio.gather(*(store.run(ping) for _ in range(64)), return_exceptions=True)
+        took = asyncio.get_running_loop().time() - began
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert {type(outcome) for outcome in outcomes} == {StoreAway}
+    assert took < 1.2  # 0.3 s and once again, for the first; not the same for each sixteen
+    await store.close()
 
 
 async def test_connections_that_a_restart_left_behind_do_no_harm(own: EmbeddedValkey, embed: Embed) -> None:

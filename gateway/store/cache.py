@@ -1,0 +1,382 @@
+"""What was read from a provider, kept ready to send until something under its thread is written.
+
+A *scope* is what one write makes doubtful: a thread with everything in it, or one account-level object. All that is
+kept of a scope is one hash, so dropping it is one command. Besides the answers the hash holds the scope's *generation*,
+a token that is never used twice: the first miss makes it, every write destroys it together with the answers.
+
+    read        hit: the answer · miss: the generation, made if there is none
+    fill        keeps an answer only if the generation is still the one of the miss
+    begin, end  before the attempt is sent and after its answer came: drop the hash
+    block       after a write of unknown outcome: drop the hash, and let no generation be made for a time
+
+Why nothing read before a write is found after it. Let a write be announced: its end has dropped the hash. An answer
+that was filled before the end went with the hash. One that is filled after the end needs a generation that is alive
+after it; that one was made after the end, its reader asked the provider later still, and so has seen the write. This
+holds for every replica that writes or reads, for commands that arrive late, and it needs no clock. A generation that is
+lost, through expiry, eviction or an empty store, makes fills fail and never lets one pass. The drop before the attempt
+is there for a replica that does not live to tell the end: from what other readers kept before the attempt, nothing is
+left.
+
+A write that the store has not seen, because it is away, is *unannounced*. The replica that made it remembers the scope
+and passes the cache by for it until it has dropped it in the store. Beyond a number of such scopes it passes the whole
+cache by and then starts a new *epoch*: a random word in the store with which each answer is marked. A replica serves
+only answers of the epoch it knows; it asks for the current one when it meets an answer of another. So a new epoch drops
+everything, and the replica that began it never serves what is older.
+
+What can be stale, and how long:
+- Another replica's hit, after a write that its replica could not announce (the store was out of its reach, or it was
+  killed first): until the writer reaches the store, with more scopes than it remembers until the other replica meets an
+  answer of the new epoch; at most one TTL after the write. The TTL counts from before the provider was asked, however
+  slow that was. A reader that joins another's call under way gets what that call gets.
+- The same after the store itself lost what it had acknowledged: a failover to a replica that was behind, a power cut
+  within the second before the append-only file is written, an eviction of a block.
+- Replicas whose clocks differ add the difference to the TTL.
+- Between a write's effect and its answer others may still be served the old state.
+- What changes without a write through the gateway, such as a run that goes on at the provider: one TTL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+from redis.exceptions import ResponseError
+
+from gateway.store.coalescer import Script, Word
+from gateway.store.connection import StoreAway
+from gateway.store.single_flight import SingleFlight
+from gateway.telemetry import log
+
+T = TypeVar("T")
+
+_GENERATION = ""
+"""The hash's field that holds the generation; callers' fields are not empty."""
+_FIELDS_LIMIT = 128
+"""Answers of one scope. Those whose time is over leave their hash only with it, and fills prolong its life."""
+_HEADER = struct.Struct(">d8s")
+"""Before each answer: when it is too old, in seconds since 1970, and its epoch."""
+_EPOCH_BYTES = 8
+_AT_ONCE = 256
+
+# KEYS: hash, block. ARGV: new generation, milliseconds it is needed.
+_LEASE = Script("""
+local generation = redis.call('HGET', KEYS[1], '')
+if not generation then
+  if redis.call('EXISTS', KEYS[2]) == 1 then return false end
+  generation = ARGV[1]
+  redis.call('HSET', KEYS[1], '', generation)
+end
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return generation
+""")
+# KEYS: hash. ARGV: generation, field, value, milliseconds to live, most fields.
+_FILL = Script("""
+if redis.call('HGET', KEYS[1], '') ~= ARGV[1] then return 0 end
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[5]) then
+  redis.call('UNLINK', KEYS[1])
+  redis.call('HSET', KEYS[1], '', ARGV[1])
+end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+return 1
+""")
+# KEYS: hash, block. ARGV: milliseconds. A longer block stays.
+_BLOCK = Script("""
+redis.call('UNLINK', KEYS[1])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[2], '1', 'PX', ARGV[1]) end
+""")
+# KEYS: epoch. ARGV: the epoch if there is none.
+_JOIN = Script("""
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+return redis.call('GET', KEYS[1])
+""")
+
+
+class Scope(NamedTuple):
+    """What a write makes doubtful. Tenant, route and kind come from configuration and code and hold no colon."""
+
+    tenant: str
+    route: str
+    kind: str
+    upstream_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a miss saw of its scope; to be handed to `share` and `fill`. `taken_s` is a time of the cache's clock."""
+
+    token: bytes
+    epoch: bytes
+    taken_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The answer as it was filled."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Nothing kept: ask the provider, and fill."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """No help from the cache: ask the provider, and neither share nor fill.
+
+    `store`: it does not answer. `unannounced`: this replica wrote while the store was away. `blocked`: the outcome of a
+    write is unknown.
+    """
+
+    reason: Literal["store", "unannounced", "blocked"]
+
+
+class Commands(Protocol):
+    """What the cache needs of a client; the Coalescer has it. Answers are bytes."""
+
+    async def run(self, *words: Word) -> Any: ...
+
+    async def script(self, script: Script, *, keys: Sequence[Word], arguments: Sequence[Word]) -> Any: ...
+
+    def note_away(self, exc: Exception) -> None: ...
+
+
+class _Pending:
+    """What the store has still to be told of a scope, or of everything. A later write makes a new one: what was told
+    is known by identity. `blocked_until_s` is a time of the cache's clock, 0 when there is nothing to block."""
+
+    def __init__(self, blocked_until_s: float) -> None:
+        self.blocked_until_s = blocked_until_s
+
+
+class _Unannounced:
+    """The writes that the store has not seen: by scope, beyond `limit` scopes as one."""
+
+    def __init__(self, limit: int) -> None:
+        self.scopes: dict[Scope, _Pending] = {}
+        self.everything: _Pending | None = None
+        self._limit = limit
+
+    def hides(self, scope: Scope) -> bool:
+        """Whether what the store holds of the scope may be older than a write of this replica."""
+        return self.everything is not None or scope in self.scopes
+
+    def add(self, scope: Scope, blocked_until_s: float) -> None:
+        if self.everything is not None:
+            self.everything = _Pending(max(self.everything.blocked_until_s, blocked_until_s))
+            return
+        known = self.scopes.get(scope)
+        self.scopes[scope] = _Pending(max(known.blocked_until_s if known else 0.0, blocked_until_s))
+        if len(self.scopes) > self._limit:
+            self.everything = _Pending(max(pending.blocked_until_s for pending in self.scopes.values()))
+            self.scopes.clear()
+            log.warning("cache.bypassed", scopes=self._limit)
+
+    def settle(self, scope: Scope, pending: _Pending) -> None:
+        """The store has seen `pending`; not what may have come since."""
+        if self.scopes.get(scope) is pending:
+            del self.scopes[scope]
+
+    def settle_everything(self, pending: _Pending) -> bool:
+        if self.everything is not pending:
+            return False
+        self.everything = None
+        return True
+
+
+class ThreadCache:
+    """The cache. No method raises for the store's sake; `catch_up` runs at start and whenever the store is back.
+
+    `lease_s` is how long a read may take from its miss to its fill; a longer one is not kept. Larger values than
+    `value_limit_bytes` are not kept either. `clock` tells seconds since 1970, as all replicas' clocks do.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        *,
+        prefix: str,
+        lease_s: float,
+        value_limit_bytes: int = 256 * 1024,
+        unannounced_limit: int = 10_000,
+        clock: Callable[[], float] = time.time,
+        rand: Callable[[int], bytes] = os.urandom,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._commands = commands
+        self._prefix = prefix
+        self._lease_ms = _milliseconds(lease_s)
+        self._value_limit_bytes = value_limit_bytes
+        self._clock = clock
+        self._rand = rand
+        self._pause = pause
+        self._epoch_key = f"{prefix}:epoch"
+        self._tokens = _tokens(rand(16))
+        self._epoch = b""
+        """Empty until the store has told it once."""
+        self._unannounced = _Unannounced(unannounced_limit)
+        self._flights = SingleFlight()
+        self._catching_up = asyncio.Lock()
+        self._announcing: set[asyncio.Task[bool]] = set()
+
+    def _key(self, scope: Scope, what: Literal["c", "b"] = "c") -> str:
+        """Of the scope's hash, or of its block, which is in the same slot."""
+        return f"{self._prefix}:{what}:{{{scope.tenant}:{scope.route}:{scope.kind}:{scope.upstream_id}}}"
+
+    async def read(self, scope: Scope, field: str) -> Hit | Miss | Away:
+        """What is kept under `field`, which is not empty. One round trip; the first miss after a write takes two."""
+        if self._unannounced.hides(scope):
+            return Away("unannounced")
+        if not self._epoch:
+            return Away("store")
+        taken_s = self._clock()
+        try:
+            kept, token = await self._commands.run("HMGET", self._key(scope), field, _GENERATION)
+            if kept is not None and (body := await self._open(kept)) is not None:
+                return Hit(body)
+            if token is None and (token := await self._lease(scope)) is None:
+                return Away("blocked")
+        except (StoreAway, ResponseError):
+            return Away("store")
+        return Miss(Generation(token, self._epoch, taken_s))
+
+    async def _open(self, kept: bytes) -> bytes | None:
+        """The answer, unless it is too old or of another epoch than the current."""
+        too_old_s, epoch = _HEADER.unpack_from(kept)
+        if epoch != self._epoch:
+            await self._join_epoch()
+        if epoch != self._epoch or self._clock() >= too_old_s:
+            return None
+        return kept[_HEADER.size :]
+
+    async def _lease(self, scope: Scope) -> bytes | None:
+        """The scope's generation, None while it is blocked."""
+        keys = (self._key(scope), self._key(scope, "b"))
+        arguments = (next(self._tokens), self._lease_ms)
+        token: bytes | None = await self._commands.script(_LEASE, keys=keys, arguments=arguments)
+        return token
+
+    async def share(self, scope: Scope, field: str, *, generation: Generation, make: Callable[[], Awaitable[T]]) -> T:
+        """What `make` gives; concurrent reads of one field and generation call it once. Raises what it raises.
+
+        The others wait as long as it takes. When the caller whose `make` runs leaves, that is cancelled with it and
+        another's is called.
+        """
+        return await self._flights.share((scope, field, generation.token, generation.epoch), make)
+
+    async def fill(self, scope: Scope, field: str, body: bytes, *, ttl_s: float, generation: Generation) -> bool:
+        """Keep an answer until `ttl_s` after its miss. Whether it is kept: not if anything was written since."""
+        too_old_s = generation.taken_s + ttl_s
+        left_ms = _milliseconds(too_old_s - self._clock())
+        if left_ms <= 0 or len(body) > self._value_limit_bytes:
+            return False
+        value = _HEADER.pack(too_old_s, generation.epoch) + body
+        arguments = (generation.token, field, value, left_ms, _FIELDS_LIMIT)
+        try:
+            return bool(await self._commands.script(_FILL, keys=(self._key(scope),), arguments=arguments))
+        except (StoreAway, ResponseError):
+            return False
+
+    async def begin_write(self, scope: Scope) -> bool:
+        """A write is about to be sent: wait for this first. Whether the store has seen it."""
+        return await self._announce(scope, 0.0)
+
+    async def end_write(self, scope: Scope) -> bool:
+        """The answer to a write is here; its caller gets it after this. Whether the store has seen it."""
+        return await self._announce(scope, 0.0)
+
+    async def block(self, scope: Scope, seconds: float) -> bool:
+        """Instead of `end_write` when the outcome is unknown: serve and keep nothing while the write may yet happen.
+        Whether the store has seen it; this replica keeps to it anyway."""
+        return await self._announce(scope, self._clock() + seconds)
+
+    async def _announce(self, scope: Scope, blocked_until_s: float) -> bool:
+        """In a task of its own, for the caller may leave at any moment and the write has been all the same."""
+        task = asyncio.create_task(self._tell_or_remember(scope, blocked_until_s))
+        self._announcing.add(task)
+        task.add_done_callback(self._announcing.discard)
+        return await asyncio.shield(task)
+
+    async def _tell_or_remember(self, scope: Scope, blocked_until_s: float) -> bool:
+        was_told = await self._tell(scope, blocked_until_s)
+        if not was_told:
+            self._unannounced.add(scope, blocked_until_s)
+        return was_told
+
+    async def _tell(self, scope: Scope, blocked_until_s: float) -> bool:
+        left_ms = _milliseconds(blocked_until_s - self._clock())
+        try:
+            if left_ms > 0:
+                keys = (self._key(scope), self._key(scope, "b"))
+                await self._commands.script(_BLOCK, keys=keys, arguments=(left_ms,))
+            else:
+                await self._commands.run("UNLINK", self._key(scope))
+        except (StoreAway, ResponseError) as exc:
+            # Also when it answers but refuses: this replica now counts on `catch_up`, which follows a return.
+            self._commands.note_away(exc)
+            return False
+        return True
+
+    async def catch_up(self) -> None:
+        """Tell the store of every write it has not seen, and find out the epoch. What fails is done by the next call,
+        when the store is back again."""
+        async with self._catching_up:
+            try:
+                await self._drop_everything()
+                if not self._epoch:
+                    await self._join_epoch()
+            except (StoreAway, ResponseError) as exc:
+                self._commands.note_away(exc)
+                return
+            await self._drop_scopes()
+
+    async def _drop_everything(self) -> None:
+        """If there was more than could be remembered. Blocks among it last in full: until then all is passed by."""
+        while (everything := self._unannounced.everything) is not None:
+            await self._pause(max(0.0, everything.blocked_until_s - self._clock()))
+            epoch = self._rand(_EPOCH_BYTES)
+            await self._commands.run("SET", self._epoch_key, epoch)
+            if self._unannounced.settle_everything(everything):
+                self._epoch = epoch
+                log.info("cache.dropped")
+
+    async def _join_epoch(self) -> None:
+        """Learn the store's epoch, unless this replica has changed its own meanwhile: an old answer may come late."""
+        known = self._epoch
+        epoch = await self._commands.script(_JOIN, keys=(self._epoch_key,), arguments=(self._rand(_EPOCH_BYTES),))
+        if self._epoch == known:
+            self._epoch = epoch
+
+    async def _drop_scopes(self) -> None:
+        pending = list(self._unannounced.scopes.items())
+        for start in range(0, len(pending), _AT_ONCE):
+            some = pending[start : start + _AT_ONCE]
+            told = await asyncio.gather(*(self._tell(scope, each.blocked_until_s) for scope, each in some))
+            for (scope, each), was_told in zip(some, told, strict=True):
+                if was_told:
+                    self._unannounced.settle(scope, each)
+            if not all(told):
+                return
+
+    async def drain(self) -> None:
+        """Wait for announcements whose callers have left."""
+        await asyncio.gather(*self._announcing)
+
+
+def _tokens(replica: bytes) -> Iterator[bytes]:
+    """Tokens that nobody else makes: after this replica's own random bytes they are counted."""
+    return (replica + b"%x" % number for number in count())
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
