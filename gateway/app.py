@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from gateway.attempts import Attempts
+from gateway.caching import Caching
 from gateway.config import Config
 from gateway.credentials import Keyring
 from gateway.demo import DemoServer
@@ -20,6 +21,8 @@ from gateway.model import Directory
 from gateway.ownership import Ownership
 from gateway.recipes import Recipes
 from gateway.server import Server
+from gateway.store.cache import ThreadCache
+from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
@@ -28,6 +31,8 @@ from gateway.strategies.round_robin import RoundRobin
 from gateway.telemetry import log
 from gateway.upstream import Upstream
 
+_LEASE_S = 120.0
+"""How long a read may take for its answer to be kept."""
 _INTERRUPT_S = 1.0
 _HURRY_S = 0.05
 
@@ -60,13 +65,17 @@ class App:
         bound = self._bind()
         self._closing.callback(bound.close)
         directory = Directory(config)
-        store, signing_keys = await self._open_store()
+        url, signing_keys = await self._open_store()
+        store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
+        self._closing.push_async_callback(store.close)
+        cache = self._open_cache(url)
         homes, index = Homes(store, directory), OwnerIndex(store)
         self._closing.callback(index.close)
         await store.connect()
         with suppress(StoreAway):  # then hashing decides until the store is back
             await homes.settle()
         store.on_return += [homes.settle, index.flush]
+        await cache.catch_up()
         await self._start_demo()
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
         for upstream in upstreams.values():
@@ -75,13 +84,15 @@ class App:
         attempts = Attempts(upstreams, strategy=RoundRobin(), limits=config.limits, keyring=Keyring())
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
+        signer = IdSigner(signing_keys)
         gateway = Gateway(
             config,
             directory=directory,
-            signer=IdSigner(signing_keys),
+            signer=signer,
             home_of=homes,
             recipes=Recipes(attempts),
             ownership=ownership,
+            caching=Caching(cache, config.cache, signer),
             health=self._health,
         )
         await self._listen(gateway, bound)
@@ -94,7 +105,8 @@ class App:
         except (OSError, OverflowError) as exc:
             raise CannotStart(f"cannot listen on {listener.host}:{listener.port}: {_reason(exc)}") from exc
 
-    async def _open_store(self) -> tuple[Store, list[bytes]]:
+    async def _open_store(self) -> tuple[str, list[bytes]]:
+        """The store's URL, and the signing keys."""
         settings = self._config.store
         keys = [secret.reveal().encode() for secret in self._config.signing_keys]
         if settings.url is not None:
@@ -106,9 +118,15 @@ class App:
             valkey.watch()
             url = valkey.url
             keys = keys or [(await valkey.signing_key()).encode()]
-        store = Store(url, prefix=settings.prefix, timeout_s=settings.timeout_s)
-        self._closing.push_async_callback(store.close)
-        return store, keys
+        return url, keys
+
+    def _open_cache(self, url: str) -> ThreadCache:
+        coalescer = Coalescer(url, timeout_s=self._config.cache.timeout_s)
+        self._closing.push_async_callback(coalescer.close)
+        cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S)
+        self._closing.push_async_callback(cache.drain)
+        coalescer.presence.on_return.append(cache.catch_up)
+        return cache
 
     async def _start_demo(self) -> None:
         demo = self._config.demo

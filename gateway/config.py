@@ -248,6 +248,18 @@ class Store(_Section):
     """How long one command may take before the store counts as away."""
 
 
+class Cache(_Section):
+    """Answers kept in the store. Whatever a replica writes drops them for all replicas."""
+
+    ttl_s: Annotated[float, Field(ge=0, le=30)] = 30
+    """How long threads, messages and assistants are kept, which may change at the provider without the gateway; 0 keeps
+    nothing and reads nothing."""
+    final_ttl_s: Annotated[float, Field(ge=0, le=86_400)] = 3600
+    """How long runs that are over, and their steps, are kept."""
+    timeout_s: Annotated[float, Field(gt=0, le=0.3)] = 0.25
+    """How long a request waits for the cache; then it goes on without, and so do all until the store is back."""
+
+
 class Key(_Section):
     """One secret of an account. Keys of one account are interchangeable."""
 
@@ -385,6 +397,7 @@ class Config(_Section):
     listener: Listener = Listener()
     limits: Limits = Limits()
     store: Store = Store()
+    cache: Cache = Cache()
     demo: Demo | None = None
 
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
 from gateway.attempts import Sending
+from gateway.caching import Caching
 from gateway.config import Config
 from gateway.errors import NEVER_REPEAT, BrokenOff, GatewayError, bad_request, envelope
 from gateway.health import Health
 from gateway.ids import IdSigner
+from gateway.inbound import Exchanged, Inbound
 from gateway.lists import Page, is_cut_off, read_page
-from gateway.model import Caller, Directory, Reply
-from gateway.operations import Matched, Operation
+from gateway.model import Directory, Reply
+from gateway.operations import Operation
 from gateway.ownership import Ownership
 from gateway.phases.authenticate import authenticate
 from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.pass_through import ids_that_pass, stay_at_provider
-from gateway.phases.receive import Body, receive
+from gateway.phases.read_facts import read_facts
+from gateway.phases.receive import receive
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_in import as_reply, crossing_headers, deleted, read_refusal, refuse, rewrite_in
-from gateway.phases.rewrite_out import Beta, read_beta, rewrite_body, rewrite_out
+from gateway.phases.rewrite_out import read_beta, rewrite_body, rewrite_out
 from gateway.phases.send import Response
 from gateway.protocols import between
 from gateway.public_ids import PublicIds
@@ -34,29 +37,6 @@ from gateway.relaying import Relaying
 from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.telemetry import Record, log
-
-_API_VERSION = re.compile(r"(^|&)api-version=[^&]*")
-
-
-@dataclass(frozen=True)
-class Inbound:
-    """What a caller asks, understood but not yet located."""
-
-    request: web.BaseRequest
-    caller: Caller
-    matched: Matched
-    beta: Beta
-    body: Body
-
-    @property
-    def operation(self) -> Operation:
-        return self.matched.operation
-
-    @property
-    def raw_query(self) -> str:
-        """The query, without the version that Azure's clients name in it: a provider gets its own."""
-        query = self.request.rel_url.raw_query_string
-        return _API_VERSION.sub("", query).removeprefix("&") if "api-version" in query else query
 
 
 class Gateway:
@@ -72,6 +52,7 @@ class Gateway:
         home_of: HomeOf,
         recipes: Recipes,
         ownership: Ownership,
+        caching: Caching,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -81,6 +62,7 @@ class Gateway:
         self._home_of = home_of
         self._recipes = recipes
         self._ownership = ownership
+        self._caching = caching
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -145,6 +127,18 @@ class Gateway:
         located = self._locate(inbound)
         _note_place(record, inbound, located)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
+        exchange = partial(self._exchange, inbound, located, public, record)
+        exchanged = await self._caching(inbound, located, exchange, record)
+        if exchanged.relayed is None or exchanged.sending is None:
+            return await self._respond(inbound.request, exchanged.reply, record)
+        watch = self._caching.watch(inbound, located)
+        try:
+            return await self._relaying(inbound.request, exchanged.sending, exchanged.relayed, public, watch, record)
+        finally:
+            await watch.end()
+
+    async def _exchange(self, inbound: Inbound, located: Located, public: PublicIds, record: Record) -> Exchanged:
+        """Ask the provider, and make its answer the caller's."""
         page = _page(inbound.operation, located)
         sending = _sending(inbound, located, page)
         if page is not None and self._ownership.lists(sending):
@@ -155,13 +149,12 @@ class Gateway:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._recipes(_sending(inbound, located, page), located, page, record)
         if response.relayed is not None:
-            return await self._relaying(inbound.request, sending, response.relayed, public, record)
-        if response.is_success:
-            await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
-            reply = _accept(inbound, sending, located, response, public, page, record)
-        else:
-            reply = _refuse(sending, response, public, record)
-        return await self._respond(inbound.request, reply, record)
+            return Exchanged(sending=sending, relayed=response.relayed)
+        if not response.is_success:
+            return _refuse(sending, response, public, record)
+        facts = read_facts(sending.operation, response.document)
+        await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
+        return Exchanged(_accept(sending, located, response, public, page, record), facts)
 
     def _locate(self, inbound: Inbound) -> Located:
         document, operation = inbound.body.document, inbound.operation
@@ -248,10 +241,10 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
     )
 
 
-def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Reply:
+def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Exchanged:
     refusal = read_refusal(response.status, response.raw)
     record.note(error_source="provider", error_code=refusal.code)
-    return refuse(
+    reply = refuse(
         sending.operation,
         refusal,
         response.raw,
@@ -259,10 +252,10 @@ def _refuse(sending: Sending, response: Response, public: PublicIds, record: Rec
         target=sending.target,
         public=public,
     )
+    return Exchanged(reply, may_have_run=refusal.status in (408, 409) or refusal.status >= 500)
 
 
 def _accept(
-    inbound: Inbound,
     sending: Sending,
     located: Located,
     response: Response,

@@ -67,6 +67,11 @@ class IdSigner:
     def __repr__(self) -> str:
         return f"<IdSigner with {len(self._keys)} keys>"
 
+    def spelling(self, key: int) -> str:
+        """A name for the ids that the key of this number signs, the same after keys were added or removed; one for all
+        numbers of no key."""
+        return self.sign("", kind="", tenant="", route="", key=key) if 0 <= key < len(self._keys) else "raw"
+
     def sign(self, upstream: str, *, kind: str, tenant: str, route: str, key: int = 0) -> str:
         """The public id of `upstream`; the same inputs always give the same id."""
         return upstream + route + self._tag(key, tenant, kind, route, upstream)

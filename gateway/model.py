@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from gateway import __version__
 from gateway.config import Config, Secret, Timeouts
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
@@ -57,6 +59,12 @@ class Provider:
     """The reverse; where several names lead to one model, the first in the configuration."""
 
     passthrough: Passthrough = field(default_factory=Passthrough)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Differs where the same answer of the provider would be told otherwise."""
+        said = (__version__, self.vendor.name, sorted(self.public_models.items()))
+        return hashlib.blake2b(repr(said).encode(), digest_size=6).hexdigest()
 
     def upstream_model(self, asked: Mapping[str, Any]) -> str | None:
         """What this provider calls the model that a body names; None where the body says nothing that it calls
@@ -111,7 +119,7 @@ class Outbound:
 class Reply:
     """A whole JSON answer for the caller, ready to be sent."""
 
-    status: int
+    status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 

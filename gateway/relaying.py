@@ -11,7 +11,8 @@ from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed
 from gateway.model import Reply
 from gateway.phases.pass_through import PassedAnswer, PassedEvents
-from gateway.phases.relay import Rewriter, begin_stream, relay_file, relay_run, relay_stream
+from gateway.phases.read_facts import Run, read_run
+from gateway.phases.relay import OnRun, Rewriter, begin_stream, relay_file, relay_run, relay_stream
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import crossing_headers, rewrite_in
@@ -28,9 +29,15 @@ class Relaying:
         self._limits = limits
 
     async def __call__(
-        self, request: web.BaseRequest, sending: Sending, answer: Answer, public: PublicIds, record: Record
+        self,
+        request: web.BaseRequest,
+        sending: Sending,
+        answer: Answer,
+        public: PublicIds,
+        on_run: OnRun,
+        record: Record,
     ) -> web.StreamResponse:
-        """Our headers go out as soon as the provider's status is final.
+        """Our headers go out as soon as the provider's status is final. `on_run` hears of the run before the caller.
 
         Raises GatewayError while nothing has gone to the caller, BrokenOff after that.
         """
@@ -41,7 +48,7 @@ class Relaying:
                     return await self._pass(request, sending, answer, public, crossing, record)
                 if sending.operation.answers == "bytes":
                     return await relay_file(request, answer, crossing, listener=self._listener, record=record)
-                return await self._relay_run(request, sending, answer, public, crossing, record)
+                return await self._relay_run(request, sending, answer, public, crossing, on_run, record)
             except AttemptFailed as failed:
                 raise failure(failed, sending.operation, sending.target.provider) from failed
 
@@ -52,15 +59,18 @@ class Relaying:
         answer: Answer,
         public: PublicIds,
         crossing: Mapping[str, str],
+        on_run: OnRun,
         record: Record,
     ) -> web.StreamResponse:
         beginning = await begin_stream(answer, self._limits.answer_bytes)
         if isinstance(beginning, dict):
+            if (seen := read_run(beginning)) is not None:
+                await on_run(seen)
             run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
             run = sending.translation.answer(run)
             return await relay_run(request, run, crossing, listener=self._listener, record=record)
         rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation)
-        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, record)
+        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, on_run, record)
 
     async def _pass(
         self,
@@ -75,7 +85,7 @@ class Relaying:
         translate = PassedAnswer(public, sending.target.provider.public_models)
         if answer.content_type == "text/event-stream":
             rewriter = PassedEvents(translate, public)
-            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, record)
+            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, _ignore, record)
         if answer.content_type == "application/json":
             reply = Reply(answer.status, translate(await answer.read(self._limits.answer_bytes)), crossing)
             return await respond(request, reply, record, write_timeout_s=self._listener.write_timeout_s)
@@ -89,6 +99,7 @@ class Relaying:
         beginning: bytes,
         rewriter: Rewriter,
         crossing: Mapping[str, str],
+        on_run: OnRun,
         record: Record,
     ) -> web.StreamResponse:
         return await relay_stream(
@@ -98,7 +109,12 @@ class Relaying:
             rewriter,
             crossing,
             provider=sending.target.provider.name,
+            on_run=on_run,
             listener=self._listener,
             limits=self._limits,
             record=record,
         )
+
+
+async def _ignore(run: Run) -> None:
+    """A path that passes through tells of no run."""

@@ -208,6 +208,7 @@ def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
         "signing_keys": ["${SIGNING_KEY}"],
         "store": {"url": valkey_url, "prefix": f"t{next(_numbers)}"},
         "listener": {"port": 0},
+        "cache": {"ttl_s": 0},  # most tests want to see what is asked of the vendor
     }
 
 

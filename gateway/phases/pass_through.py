@@ -13,6 +13,7 @@ from gateway.operations import Matched
 from gateway.passthrough import find_ids, may_hold_ids, sign_ids
 from gateway.phases.judge import is_about_key
 from gateway.phases.locate import Located
+from gateway.phases.read_facts import Run
 from gateway.phases.rewrite_events import keys_exhausted, read_object
 from gateway.phases.rewrite_in import in_envelope, read_refusal
 from gateway.public_ids import PublicIds
@@ -80,6 +81,7 @@ class PassedEvents:
         self._public = public
         self.events = 0
         self.is_done = False
+        self.run: Run | None = None
 
     def __call__(self, event: Event) -> bytes:
         self.events += event.data is not None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
 
 from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed, BrokenOff
+from gateway.phases.read_facts import Run
 from gateway.phases.respond import begin, finish, reach
 from gateway.phases.rewrite_events import error_data, is_run, read_object, run_as_events
 from gateway.sse import Event, EventParser, EventTooLarge
@@ -32,11 +33,15 @@ _STREAM_HEADERS = {
 _FILE_HEADERS = ("Content-Type", "Content-Disposition")
 
 
+OnRun = Callable[[Run], Awaitable[None]]
+
+
 class Rewriter(Protocol):
-    """Events of a provider → bytes for the caller. `is_done` once nothing more is to come."""
+    """Events of a provider → bytes for the caller. `is_done` once nothing more is to come; `run` as last seen."""
 
     events: int
     is_done: bool
+    run: Run | None
 
     def __call__(self, event: Event) -> bytes: ...
 
@@ -146,11 +151,13 @@ async def relay_stream(
     crossing: Mapping[str, str],
     *,
     provider: str,
+    on_run: OnRun,
     listener: Listener,
     limits: Limits,
     record: Record,
 ) -> web.StreamResponse:
-    """Pass a stream on, one write for each event, until the provider says it is done.
+    """Pass a stream on, one write for each event, until the provider says it is done. `on_run` hears how the run stands
+    before the caller does.
 
     A cut, a stall, or an event too large ends in an `error` event and BrokenOff, never in a clean end; so does an
     end without `done` on a connection whose closing says nothing.
@@ -159,7 +166,7 @@ async def relay_stream(
     await begin(request, response, record)
     writer = _CallerWriter(request, response, listener.write_timeout_s)
     try:
-        await _relay_events(answer, beginning, rewriter, writer, listener=listener, limits=limits)
+        await _relay_events(answer, beginning, rewriter, writer, on_run=on_run, listener=listener, limits=limits)
     except (AttemptFailed, EventTooLarge) as failed:
         what = failed.message if isinstance(failed, AttemptFailed) else f"sent {failed}"
         record.note(error_source="provider", error_code="stream_broken")
@@ -178,14 +185,19 @@ async def _relay_events(
     rewriter: Rewriter,
     writer: _CallerWriter,
     *,
+    on_run: OnRun,
     listener: Listener,
     limits: Limits,
 ) -> None:
     parser = EventParser(limits.answer_bytes)
-    piece = beginning
+    piece, run = beginning, None
     while True:
         for event in parser.feed(piece):
-            await writer.write(rewriter(event))
+            rewritten = rewriter(event)
+            if rewriter.run is not None and rewriter.run is not run:
+                run = rewriter.run
+                await on_run(run)
+            await writer.write(rewritten)
             if rewriter.is_done:
                 return
         piece = await _next_or_comment(answer, writer, listener.stream_comment_s)

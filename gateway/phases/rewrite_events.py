@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway import codec, shapes
 from gateway.phases.judge import is_about_key
+from gateway.phases.read_facts import Run, read_run
 from gateway.phases.rewrite_in import in_envelope, read_refusal
 from gateway.protocols import SAME, Translation
 from gateway.public_ids import PublicIds
@@ -24,6 +25,8 @@ class EventRewriter:
         self._translation = translation
         self.events = 0
         self.is_done = False
+        self.run: Run | None = None
+        """The run as the stream told of it last."""
 
     def __call__(self, event: Event) -> bytes:
         """The bytes of one event. What is not JSON, and what nobody knows, passes as it came."""
@@ -57,7 +60,10 @@ class EventRewriter:
 
     def _rewrite(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         self._mend(data)
-        shapes.rewrite(data, shapes.shape_of_event(name, data), self._public)
+        shape = shapes.shape_of_event(name, data)
+        if shape is shapes.RUN:
+            self.run = read_run(data) or self.run
+        shapes.rewrite(data, shape, self._public)
         return data
 
 

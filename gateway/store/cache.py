@@ -8,6 +8,7 @@ a token that is never used twice: the first miss makes it, every write destroys 
     fill        keeps an answer only if the generation is still the one of the miss
     begin, end  before the attempt is sent and after its answer came: drop the hash
     block       after a write of unknown outcome: drop the hash, and let no generation be made for a time
+    activate    the same while somebody changes the scope without being asked, until `settle`
 
 Why nothing read before a write is found after it. Let a write be announced: its end has dropped the hash. An answer
 that was filled before the end went with the hash. One that is filled after the end needs a generation that is alive
@@ -42,7 +43,9 @@ import os
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -54,6 +57,7 @@ from gateway.store.single_flight import SingleFlight
 from gateway.telemetry import log
 
 T = TypeVar("T")
+Tell = Callable[[], Awaitable[Any]]
 
 _GENERATION = ""
 """The hash's field that holds the generation; callers' fields are not empty."""
@@ -64,11 +68,11 @@ _HEADER = struct.Struct(">d8s")
 _EPOCH_BYTES = 8
 _AT_ONCE = 256
 
-# KEYS: hash, block. ARGV: new generation, milliseconds it is needed.
+# KEYS: hash, block, active. ARGV: new generation, milliseconds it is needed.
 _LEASE = Script("""
 local generation = redis.call('HGET', KEYS[1], '')
 if not generation then
-  if redis.call('EXISTS', KEYS[2]) == 1 then return false end
+  if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return false end
   generation = ARGV[1]
   redis.call('HSET', KEYS[1], '', generation)
 end
@@ -85,6 +89,24 @@ end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1
+""")
+# KEYS: hash. ARGV: generation, new generation, field, value, milliseconds to live. The end of a write that fills.
+_REPLACE = Script("""
+local is_mine = redis.call('HGET', KEYS[1], '') == ARGV[1]
+redis.call('UNLINK', KEYS[1])
+if is_mine then
+  redis.call('HSET', KEYS[1], '', ARGV[2], ARGV[3], ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[5])
+end
+""")
+# KEYS: hash, active. ARGV: who changes the scope, milliseconds.
+_ACTIVATE = Script("""
+redis.call('UNLINK', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+""")
+# KEYS: hash, active. ARGV: who has changed the scope.
+_SETTLE = Script("""
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('UNLINK', KEYS[1], KEYS[2]) end
 """)
 # KEYS: hash, block. ARGV: milliseconds. A longer block stays.
 _BLOCK = Script("""
@@ -117,6 +139,16 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Fill:
+    """What a write leaves to be found: `generation` is one of a miss since it began."""
+
+    field: str
+    body: bytes
+    ttl_s: float
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """The answer as it was filled."""
 
@@ -135,7 +167,7 @@ class Away:
     """No help from the cache: ask the provider, and neither share nor fill.
 
     `store`: it does not answer. `unannounced`: this replica wrote while the store was away. `blocked`: the outcome of a
-    write is unknown.
+    write is unknown, or something changes the scope by itself.
     """
 
     reason: Literal["store", "unannounced", "blocked"]
@@ -229,8 +261,8 @@ class ThreadCache:
         self._catching_up = asyncio.Lock()
         self._announcing: set[asyncio.Task[bool]] = set()
 
-    def _key(self, scope: Scope, what: Literal["c", "b"] = "c") -> str:
-        """Of the scope's hash, or of its block, which is in the same slot."""
+    def _key(self, scope: Scope, what: Literal["c", "b", "a"] = "c") -> str:
+        """Of the scope's hash, its block, or what is active in it; all in one slot."""
         return f"{self._prefix}:{what}:{{{scope.tenant}:{scope.route}:{scope.kind}:{scope.upstream_id}}}"
 
     async def read(self, scope: Scope, field: str) -> Hit | Miss | Away:
@@ -261,7 +293,7 @@ class ThreadCache:
 
     async def _lease(self, scope: Scope) -> bytes | None:
         """The scope's generation, None while it is blocked."""
-        keys = (self._key(scope), self._key(scope, "b"))
+        keys = (self._key(scope), self._key(scope, "b"), self._key(scope, "a"))
         arguments = (next(self._tokens), self._lease_ms)
         token: bytes | None = await self._commands.script(_LEASE, keys=keys, arguments=arguments)
         return token
@@ -276,56 +308,88 @@ class ThreadCache:
 
     async def fill(self, scope: Scope, field: str, body: bytes, *, ttl_s: float, generation: Generation) -> bool:
         """Keep an answer until `ttl_s` after its miss. Whether it is kept: not if anything was written since."""
-        too_old_s = generation.taken_s + ttl_s
-        left_ms = _milliseconds(too_old_s - self._clock())
-        if left_ms <= 0 or len(body) > self._value_limit_bytes:
+        value, left_ms = self._value(Fill(field, body, ttl_s, generation))
+        if value is None:
             return False
-        value = _HEADER.pack(too_old_s, generation.epoch) + body
         arguments = (generation.token, field, value, left_ms, _FIELDS_LIMIT)
         try:
             return bool(await self._commands.script(_FILL, keys=(self._key(scope),), arguments=arguments))
         except (StoreAway, ResponseError):
             return False
 
+    def _value(self, fill: Fill) -> tuple[bytes | None, int]:
+        """An answer as it is kept, None if it cannot be, and how many milliseconds are left to it."""
+        too_old_s = fill.generation.taken_s + fill.ttl_s
+        left_ms = _milliseconds(too_old_s - self._clock())
+        if left_ms <= 0 or len(fill.body) > self._value_limit_bytes:
+            return None, 0
+        return _HEADER.pack(too_old_s, fill.generation.epoch) + fill.body, left_ms
+
     async def begin_write(self, scope: Scope) -> bool:
         """A write is about to be sent: wait for this first. Whether the store has seen it."""
         return await self._announce(scope, 0.0)
 
-    async def end_write(self, scope: Scope) -> bool:
-        """The answer to a write is here; its caller gets it after this. Whether the store has seen it."""
-        return await self._announce(scope, 0.0)
+    async def end_write(self, scope: Scope, fill: Fill | None = None) -> bool:
+        """The answer to a write is here; its caller gets it after this. Whether the store has seen it.
+
+        `fill` stays to be found if this was the only write since its miss, which was after `begin_write`.
+        """
+        return await self._announce(scope, 0.0, self._replace(scope, fill) if fill is not None else None)
 
     async def block(self, scope: Scope, seconds: float) -> bool:
         """Instead of `end_write` when the outcome is unknown: serve and keep nothing while the write may yet happen.
         Whether the store has seen it; this replica keeps to it anyway."""
         return await self._announce(scope, self._clock() + seconds)
 
-    async def _announce(self, scope: Scope, blocked_until_s: float) -> bool:
-        """In a task of its own, for the caller may leave at any moment and the write has been all the same."""
-        task = asyncio.create_task(self._tell_or_remember(scope, blocked_until_s))
+    async def activate(self, scope: Scope, who: str, seconds: float) -> bool:
+        """Somebody changes the scope without being asked: drop it, serve and keep nothing until `settle` for the same,
+        at most for `seconds`. Whether the store has seen it; this replica keeps to it anyway."""
+        keys, arguments = (self._key(scope), self._key(scope, "a")), (who, _milliseconds(seconds))
+        tell = partial(self._commands.script, _ACTIVATE, keys=keys, arguments=arguments)
+        return await self._announce(scope, self._clock() + seconds, tell)
+
+    async def settle(self, scope: Scope, who: str) -> None:
+        """Who changed the scope has ended. Without the store the rest of the time passes."""
+        with suppress(StoreAway, ResponseError):
+            await self._commands.script(_SETTLE, keys=(self._key(scope), self._key(scope, "a")), arguments=(who,))
+
+    def _replace(self, scope: Scope, fill: Fill) -> Tell | None:
+        value, left_ms = self._value(fill)
+        if value is None:
+            return None
+        arguments = (fill.generation.token, next(self._tokens), fill.field, value, max(left_ms, self._lease_ms))
+        return partial(self._commands.script, _REPLACE, keys=(self._key(scope),), arguments=arguments)
+
+    async def _announce(self, scope: Scope, blocked_until_s: float, tell: Tell | None = None) -> bool:
+        """In a task of its own, for the caller may leave at any moment and the write has been all the same. `tell` is
+        how the store is told, by default dropping or blocking."""
+        task = asyncio.create_task(self._tell_or_remember(scope, blocked_until_s, tell))
         self._announcing.add(task)
         task.add_done_callback(self._announcing.discard)
         return await asyncio.shield(task)
 
-    async def _tell_or_remember(self, scope: Scope, blocked_until_s: float) -> bool:
-        was_told = await self._tell(scope, blocked_until_s)
+    async def _tell_or_remember(self, scope: Scope, blocked_until_s: float, tell: Tell | None) -> bool:
+        was_told = await self._tell(tell or partial(self._drop, scope, blocked_until_s))
         if not was_told:
             self._unannounced.add(scope, blocked_until_s)
         return was_told
 
-    async def _tell(self, scope: Scope, blocked_until_s: float) -> bool:
-        left_ms = _milliseconds(blocked_until_s - self._clock())
+    async def _tell(self, tell: Tell) -> bool:
         try:
-            if left_ms > 0:
-                keys = (self._key(scope), self._key(scope, "b"))
-                await self._commands.script(_BLOCK, keys=keys, arguments=(left_ms,))
-            else:
-                await self._commands.run("UNLINK", self._key(scope))
+            await tell()
         except (StoreAway, ResponseError) as exc:
             # Also when it answers but refuses: this replica now counts on `catch_up`, which follows a return.
             self._commands.note_away(exc)
             return False
         return True
+
+    async def _drop(self, scope: Scope, blocked_until_s: float) -> None:
+        left_ms = _milliseconds(blocked_until_s - self._clock())
+        if left_ms > 0:
+            keys = (self._key(scope), self._key(scope, "b"))
+            await self._commands.script(_BLOCK, keys=keys, arguments=(left_ms,))
+        else:
+            await self._commands.run("UNLINK", self._key(scope))
 
     async def catch_up(self) -> None:
         """Tell the store of every write it has not seen, and find out the epoch. What fails is done by the next call,
@@ -361,7 +425,9 @@ class ThreadCache:
         pending = list(self._unannounced.scopes.items())
         for start in range(0, len(pending), _AT_ONCE):
             some = pending[start : start + _AT_ONCE]
-            told = await asyncio.gather(*(self._tell(scope, each.blocked_until_s) for scope, each in some))
+            told = await asyncio.gather(
+                *(self._tell(partial(self._drop, scope, each.blocked_until_s)) for scope, each in some)
+            )
             for (scope, each), was_told in zip(some, told, strict=True):
                 if was_told:
                     self._unannounced.settle(scope, each)

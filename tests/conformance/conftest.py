@@ -24,7 +24,7 @@ from gateway.demo.ground import Ids
 from gateway.ids import TAIL_LENGTH, IdSigner, route_of
 from gateway.operations import BY_NAME, OPERATIONS, Version
 from gateway.vendors import VENDORS as KNOWN
-from tests.conftest import SIGNING_KEY, TENANT_KEYS, Running, StartVendor, Vendor
+from tests.conftest import SIGNING_KEY, TENANT_KEYS, Running, StartGateway, StartVendor, Vendor, edit
 from tests.simulators import find_vendors
 
 VENDORS = sorted(find_vendors().keys() & KNOWN)
@@ -43,6 +43,24 @@ def takes_unknown_fields(vendor: Vendor) -> bool:
 def query_heard(vendor: Vendor) -> str:
     """The last query that reached the vendor, without what its dialect puts into every URL."""
     return re.sub(r"&?api-version=[^&]*$", "", vendor.simulator.journal[-1].query)
+
+
+UNCACHED = edit(cache__ttl_s=0)
+"""For tests that change a vendor's world behind the gateway's back."""
+
+
+@pytest.fixture
+def start_gateway(start_gateway: StartGateway) -> StartGateway:
+    """With the cache that other tests do without: what is promised here holds with it."""
+
+    async def start(*vendors: Vendor, change: Callable[[dict[str, Any]], None] = lambda settings: None) -> Running:
+        def cached(settings: dict[str, Any]) -> None:
+            settings["cache"] = {}
+            change(settings)
+
+        return await start_gateway(*vendors, change=cached)
+
+    return start
 
 
 @pytest.fixture(params=VENDORS)

@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from gateway.demo.dialect import bare_error
 from tests.conformance.conftest import (
+    UNCACHED,
     VENDORS,
     Call,
     compose,
@@ -521,7 +522,7 @@ async def test_of_a_vendors_headers_only_the_known_reach_the_caller(
 ) -> None:
     """The vendor sets cookies, names its account and its servers; none of that is for callers."""
     vendor = await start_vendor("openai")
-    gateway = await start_gateway(vendor)
+    gateway = await start_gateway(vendor, change=UNCACHED)
     ids = await stage(gateway)
     theirs = vendor.simulator.dialect.headers
     more = {

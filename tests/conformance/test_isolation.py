@@ -12,6 +12,7 @@ from gateway.ids import TAIL_LENGTH
 from gateway.operations import BY_NAME
 from tests.conformance.conftest import (
     EXAMPLES,
+    UNCACHED,
     Call,
     compose,
     examples_of,
@@ -269,7 +270,7 @@ async def test_a_list_says_what_the_provider_says_of_an_object(
 ) -> None:
     """As any other read would: when to come back, and nothing about our keys."""
     vendor = await start_vendor("openai")
-    gateway = await start_gateway(vendor)
+    gateway = await start_gateway(vendor, change=UNCACHED)
     for _ in range(3):
         await create(gateway, "assistants", "alice")
     vendor.simulator.faults.add(faults.status(status, headers={"retry-after": "1"}), path="/asst_", times=None)

@@ -16,6 +16,7 @@ from tests.conformance.conftest import (
     EXAMPLES,
     STREAMING,
     TOOLS,
+    UNCACHED,
     WAITING,
     Call,
     Heard,
@@ -153,7 +154,7 @@ async def test_what_a_run_leaves_behind_has_no_upstream_id(
 async def test_a_vendor_says_not_found_in_the_callers_words(vendor: Vendor, start_gateway: StartGateway) -> None:
     """Every object is taken away behind the gateway's back, from the smallest to the largest."""
     issued = remember(vendor)
-    gateway = await start_gateway(vendor)
+    gateway = await start_gateway(vendor, change=UNCACHED)
     ears = Ears(gateway, issued)
     ids = await stage(gateway, vendor=vendor)
     upstream = {kind: upstream_of(public) for kind, public in ids.items()}

@@ -14,7 +14,19 @@ import pytest
 from gateway.config import digest_of_key
 from gateway.ids import IdSigner
 from gateway.model import rendezvous
-from tests.conformance.conftest import EXAMPLES, Call, compose, hear, id_places, make, ok, retrieved, stage, upstream_of
+from tests.conformance.conftest import (
+    EXAMPLES,
+    UNCACHED,
+    Call,
+    compose,
+    hear,
+    id_places,
+    make,
+    ok,
+    retrieved,
+    stage,
+    upstream_of,
+)
 from tests.conftest import SIGNING_KEY, Events, Running, StartGateway, StartVendor, Vendor
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
@@ -138,7 +150,7 @@ async def test_two_providers_of_one_vendor_are_two_places(
 ) -> None:
     """Even an upstream id that both know belongs to the one that its public id names."""
     vendors = [await start_vendor("openai"), await start_vendor("openai", name="openai-two")]
-    gateway = await start_gateway(*vendors)
+    gateway = await start_gateway(*vendors, change=UNCACHED)
     ids = await stage(gateway)
     theirs = vendors[0].simulator.worlds["acme"].threads
     vendors[1].simulator.worlds["acme"].threads = theirs
