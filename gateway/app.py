@@ -50,6 +50,7 @@ class App:
         self._health: Health | None = None
         self._server: Server | None = None
         self._listening: asyncio.Server | None = None
+        self.cache: ThreadCache | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -68,7 +69,7 @@ class App:
         url, signing_keys = await self._open_store()
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
-        cache = self._open_cache(url)
+        cache = self.cache = self._open_cache(url)
         homes, index = Homes(store, directory), OwnerIndex(store)
         self._closing.callback(index.close)
         await store.connect()

@@ -185,10 +185,16 @@ class Commands(Protocol):
 
 class _Pending:
     """What the store has still to be told of a scope, or of everything. A later write makes a new one: what was told
-    is known by identity. `blocked_until_s` is a time of the cache's clock, 0 when there is nothing to block."""
+    is known by identity. `blocked_until_s` is a time of the cache's clock, 0 when there is nothing to block; `active`
+    is who changes the scope by itself, and until when at most."""
 
-    def __init__(self, blocked_until_s: float) -> None:
+    def __init__(self, blocked_until_s: float, active: tuple[str, float] | None = None) -> None:
         self.blocked_until_s = blocked_until_s
+        self.active = active
+
+    @property
+    def hidden_until_s(self) -> float:
+        return max(self.blocked_until_s, self.active[1] if self.active else 0.0)
 
 
 class _Unannounced:
@@ -203,16 +209,23 @@ class _Unannounced:
         """Whether what the store holds of the scope may be older than a write of this replica."""
         return self.everything is not None or scope in self.scopes
 
-    def add(self, scope: Scope, blocked_until_s: float) -> None:
+    def add(self, scope: Scope, pending: _Pending) -> None:
         if self.everything is not None:
-            self.everything = _Pending(max(self.everything.blocked_until_s, blocked_until_s))
+            self.everything = _Pending(max(self.everything.blocked_until_s, pending.hidden_until_s))
             return
-        known = self.scopes.get(scope)
-        self.scopes[scope] = _Pending(max(known.blocked_until_s if known else 0.0, blocked_until_s))
+        known = self.scopes.get(scope, _Pending(0.0))
+        blocked_until_s = max(known.blocked_until_s, pending.blocked_until_s)
+        self.scopes[scope] = _Pending(blocked_until_s, pending.active or known.active)
         if len(self.scopes) > self._limit:
-            self.everything = _Pending(max(pending.blocked_until_s for pending in self.scopes.values()))
+            self.everything = _Pending(max(each.hidden_until_s for each in self.scopes.values()))
             self.scopes.clear()
             log.warning("cache.bypassed", scopes=self._limit)
+
+    def deactivate(self, scope: Scope, who: str) -> None:
+        """Who changed the scope by itself has ended before the store heard of it."""
+        known = self.scopes.get(scope)
+        if known is not None and known.active is not None and known.active[0] == who:
+            self.scopes[scope] = _Pending(known.blocked_until_s)
 
     def settle(self, scope: Scope, pending: _Pending) -> None:
         """The store has seen `pending`; not what may have come since."""
@@ -327,29 +340,28 @@ class ThreadCache:
 
     async def begin_write(self, scope: Scope) -> bool:
         """A write is about to be sent: wait for this first. Whether the store has seen it."""
-        return await self._announce(scope, 0.0)
+        return await self._announce(scope, _Pending(0.0))
 
     async def end_write(self, scope: Scope, fill: Fill | None = None) -> bool:
         """The answer to a write is here; its caller gets it after this. Whether the store has seen it.
 
         `fill` stays to be found if this was the only write since its miss, which was after `begin_write`.
         """
-        return await self._announce(scope, 0.0, self._replace(scope, fill) if fill is not None else None)
+        return await self._announce(scope, _Pending(0.0), self._replace(scope, fill) if fill is not None else None)
 
     async def block(self, scope: Scope, seconds: float) -> bool:
         """Instead of `end_write` when the outcome is unknown: serve and keep nothing while the write may yet happen.
         Whether the store has seen it; this replica keeps to it anyway."""
-        return await self._announce(scope, self._clock() + seconds)
+        return await self._announce(scope, _Pending(self._clock() + seconds))
 
     async def activate(self, scope: Scope, who: str, seconds: float) -> bool:
         """Somebody changes the scope without being asked: drop it, serve and keep nothing until `settle` for the same,
         at most for `seconds`. Whether the store has seen it; this replica keeps to it anyway."""
-        keys, arguments = (self._key(scope), self._key(scope, "a")), (who, _milliseconds(seconds))
-        tell = partial(self._commands.script, _ACTIVATE, keys=keys, arguments=arguments)
-        return await self._announce(scope, self._clock() + seconds, tell)
+        return await self._announce(scope, _Pending(0.0, (who, self._clock() + seconds)))
 
     async def settle(self, scope: Scope, who: str) -> None:
-        """Who changed the scope has ended. Without the store the rest of the time passes."""
+        """Who changed the scope has ended. If the store does not hear it, the rest of the time passes."""
+        self._unannounced.deactivate(scope, who)
         with suppress(StoreAway, ResponseError):
             await self._commands.script(_SETTLE, keys=(self._key(scope), self._key(scope, "a")), arguments=(who,))
 
@@ -360,18 +372,18 @@ class ThreadCache:
         arguments = (fill.generation.token, next(self._tokens), fill.field, value, max(left_ms, self._lease_ms))
         return partial(self._commands.script, _REPLACE, keys=(self._key(scope),), arguments=arguments)
 
-    async def _announce(self, scope: Scope, blocked_until_s: float, tell: Tell | None = None) -> bool:
+    async def _announce(self, scope: Scope, pending: _Pending, tell: Tell | None = None) -> bool:
         """In a task of its own, for the caller may leave at any moment and the write has been all the same. `tell` is
-        how the store is told, by default dropping or blocking."""
-        task = asyncio.create_task(self._tell_or_remember(scope, blocked_until_s, tell))
+        how the store is told if not plainly."""
+        task = asyncio.create_task(self._tell_or_remember(scope, pending, tell))
         self._announcing.add(task)
         task.add_done_callback(self._announcing.discard)
         return await asyncio.shield(task)
 
-    async def _tell_or_remember(self, scope: Scope, blocked_until_s: float, tell: Tell | None) -> bool:
-        was_told = await self._tell(tell or partial(self._drop, scope, blocked_until_s))
+    async def _tell_or_remember(self, scope: Scope, pending: _Pending, tell: Tell | None) -> bool:
+        was_told = await self._tell(tell or partial(self._drop, scope, pending))
         if not was_told:
-            self._unannounced.add(scope, blocked_until_s)
+            self._unannounced.add(scope, pending)
         return was_told
 
     async def _tell(self, tell: Tell) -> bool:
@@ -383,13 +395,21 @@ class ThreadCache:
             return False
         return True
 
-    async def _drop(self, scope: Scope, blocked_until_s: float) -> None:
-        left_ms = _milliseconds(blocked_until_s - self._clock())
-        if left_ms > 0:
-            keys = (self._key(scope), self._key(scope, "b"))
-            await self._commands.script(_BLOCK, keys=keys, arguments=(left_ms,))
-        else:
+    async def _drop(self, scope: Scope, pending: _Pending) -> None:
+        """Drop the scope, and keep it from being kept again as long as is pending."""
+        run, now = self._commands.script, self._clock()
+        if (left_ms := _milliseconds(pending.blocked_until_s - now)) > 0:
+            await run(_BLOCK, keys=(self._key(scope), self._key(scope, "b")), arguments=(left_ms,))
+        if pending.active is not None and (left_ms := _milliseconds(pending.active[1] - now)) > 0:
+            arguments = (pending.active[0], left_ms)
+            await run(_ACTIVATE, keys=(self._key(scope), self._key(scope, "a")), arguments=arguments)
+        if pending.hidden_until_s <= now:
             await self._commands.run("UNLINK", self._key(scope))
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether the store has seen every write of this replica."""
+        return self._unannounced.everything is None and not self._unannounced.scopes
 
     async def catch_up(self) -> None:
         """Tell the store of every write it has not seen, and find out the epoch. What fails is done by the next call,
@@ -425,9 +445,7 @@ class ThreadCache:
         pending = list(self._unannounced.scopes.items())
         for start in range(0, len(pending), _AT_ONCE):
             some = pending[start : start + _AT_ONCE]
-            told = await asyncio.gather(
-                *(self._tell(partial(self._drop, scope, each.blocked_until_s)) for scope, each in some)
-            )
+            told = await asyncio.gather(*(self._tell(partial(self._drop, scope, each)) for scope, each in some))
             for (scope, each), was_told in zip(some, told, strict=True):
                 if was_told:
                     self._unannounced.settle(scope, each)

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from gateway.store.cache import Away, Generation, Hit, Miss, Scope, ThreadCache
+from gateway.store.cache import Away, Fill, Generation, Hit, Miss, Scope, ThreadCache
 from gateway.store.coalescer import Coalescer
 from tests.conftest import Events
 from tests.store.conftest import OpenCoalescer, OwnValkey, Pause
@@ -654,3 +654,79 @@ async def test_a_store_that_takes_no_writes_is_passed_by_until_it_does(
             await asyncio.sleep(0.005)
         admin.config_set("min-replicas-to-write", 0)
     assert isinstance(await until_back(cache), Miss)
+
+
+# --- what changes by itself, and what a write leaves to be found
+
+
+async def test_while_somebody_changes_a_scope_nothing_is_kept(start_replica: StartReplica) -> None:
+    """By no replica, until the same one has ended; and what was kept before is gone."""
+    cache, _ = await start_replica()
+    other, _ = await start_replica()
+    generation = await missed(cache)
+    await keep(cache, b"before")
+    assert await cache.activate(SCOPE, "run_1", 60)
+    assert not await cache.fill(SCOPE, FIELD, b"late", ttl_s=TTL_S, generation=generation)
+    for replica in (cache, other):
+        assert await replica.read(SCOPE, FIELD) == Away("blocked")
+    await other.settle(SCOPE, "run_0")
+    assert await cache.read(SCOPE, FIELD) == Away("blocked")
+    await other.settle(SCOPE, "run_1")
+    assert await keep(cache, b"after")
+    await other.settle(SCOPE, "run_1")
+    assert await cache.read(SCOPE, FIELD) == Hit(b"after"), "who has ended drops nothing again"
+
+
+async def test_a_block_outlasts_who_has_ended(start_replica: StartReplica) -> None:
+    cache, _ = await start_replica()
+    await cache.activate(SCOPE, "run_1", 60)
+    await cache.block(SCOPE, 60)
+    await cache.settle(SCOPE, "run_1")
+    assert await cache.read(SCOPE, FIELD) == Away("blocked")
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_what_the_store_did_not_hear_of_a_change_is_told_later(
+    start_replica: StartReplica, has_ended: bool
+) -> None:
+    """Unless it has ended meanwhile: then a drop is enough."""
+    cache, wire = await start_replica()
+    other, _ = await start_replica()
+    await keep(other, b"before")
+    wire.is_away = True
+    assert not await cache.activate(SCOPE, "run_1", 60)
+    assert await cache.read(SCOPE, FIELD) == Away("unannounced")
+    assert not cache.is_caught_up
+    if has_ended:
+        await cache.settle(SCOPE, "run_1")
+    await come_back(cache, wire)
+    assert cache.is_caught_up
+    found = await other.read(SCOPE, FIELD)
+    assert isinstance(found, Miss) if has_ended else found == Away("blocked")
+    await other.settle(SCOPE, "run_1")
+    assert isinstance(await other.read(SCOPE, FIELD), Miss)
+
+
+async def test_a_write_leaves_its_answer_if_it_was_the_only_one(start_replica: StartReplica) -> None:
+    cache, _ = await start_replica()
+    other, _ = await start_replica()
+    for is_alone in (True, False):
+        await cache.begin_write(SCOPE)
+        generation = await missed(cache)
+        assert await other.fill(SCOPE, "list", b"old", ttl_s=TTL_S, generation=await missed(other))
+        if not is_alone:
+            await other.begin_write(SCOPE)
+            await other.end_write(SCOPE)
+        assert await cache.end_write(SCOPE, Fill("new", b"made", TTL_S, generation))
+        found = await other.read(SCOPE, "new")
+        assert found == Hit(b"made") if is_alone else isinstance(found, Miss)
+        assert isinstance(await other.read(SCOPE, "list"), Miss)
+        assert not await other.fill(SCOPE, "list", b"late", ttl_s=TTL_S, generation=generation)
+
+
+async def test_an_answer_that_is_too_large_is_not_left(start_replica: StartReplica) -> None:
+    cache, _ = await start_replica()
+    await cache.begin_write(SCOPE)
+    fill = Fill("new", b"x" * 300 * 1024, TTL_S, await missed(cache))
+    assert await cache.end_write(SCOPE, fill)
+    assert isinstance(await cache.read(SCOPE, "new"), Miss)
