@@ -9,6 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
+from gateway import openapi
 from gateway.attempts import Sending
 from gateway.caching import Caching
 from gateway.config import Config
@@ -99,8 +100,8 @@ class Gateway:
 
     async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if (health := self._health.page(request.method, path)) is not None:
-            return await self._respond(request, health, record)
+        if (page := self._health.page(request.method, path) or await openapi.page(request.method, path)) is not None:
+            return await self._respond(request, page, record)
         self._check_size(request)
         caller = authenticate(request.headers, self._directory)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)

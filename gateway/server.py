@@ -13,6 +13,9 @@ from gateway.errors import GatewayError, envelope
 from gateway.flow import Gateway
 from gateway.telemetry import log
 
+_LINGERING_S = 10.0
+"""The library's own bound, where `limits.receive_s` is not shorter."""
+
 
 class _Connection(web.RequestHandler):
     """One caller's connection. Other than aiohttp's are the answer to bytes that cannot be parsed, and the log."""
@@ -62,6 +65,8 @@ class Server(web.Server):
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=listener.keepalive_s,
+            # How long what is left of a refused body is awaited, so that its caller reads the answer.
+            lingering_time=min(_LINGERING_S, limits.receive_s),
             max_line_size=line_bytes,
             max_field_size=line_bytes,
         )

@@ -67,11 +67,14 @@ def configure(stream: BinaryIO | None = None, level: int = logging.INFO) -> None
 
 
 def _as_line(event: Any, **_: Any) -> bytes:
-    """The event as JSON. Callers' headers may hold what UTF-8 cannot; nobody must get out of the log that way."""
+    """The event as JSON. Callers' headers may hold what UTF-8 cannot; nobody must get out of the log that way.
+
+    Such characters become question marks: escaped, they are refused by the parsers of many log collectors.
+    """
     try:
         return orjson.dumps(event, default=str)
     except TypeError:
-        return json.dumps(event, default=str).encode()
+        return json.dumps(event, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
 @dataclass

@@ -288,6 +288,18 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     assert (spool(gateway).held_bytes, spooled_files()) == (0, 0)
 
 
+async def test_whoever_was_refused_for_waiting_is_not_waited_for_either(
+    start_gateway: StartGateway, vendor: Vendor, dial: Dial
+) -> None:
+    """The rest of the body gets as long again, so that its caller comes to read the answer, and no longer."""
+    gateway = await start_gateway(vendor, change=edit(limits__receive_s=0.1))
+    wire = await dial(gateway)
+    await wire.send(request("POST", "/v1/threads", b'{"a":', length=20))
+    assert (await wire.answer()).status == 408
+    async with asyncio.timeout(2):
+        assert await wire.rest() == b""
+
+
 async def test_headers_that_do_not_come_are_not_waited_for(
     start_gateway: StartGateway, vendor: Vendor, dial: Dial
 ) -> None:
