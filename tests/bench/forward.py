@@ -1,4 +1,5 @@
-"""CPU per forwarded `GET /v1/threads/{id}`: the gateway beside the bare thirty-line proxy, in one interleaved run.
+"""CPU and rate of `GET /v1/threads/{id}`: forwarded, answered from the cache, and through a bare thirty-line proxy, in
+one interleaved run.
 
     make bench        or: python tests/bench/forward.py [rounds] [requests a round]
 
@@ -64,8 +65,9 @@ def bare_proxy(upstream_port: int) -> Iterator[Variant]:
 
 
 @contextmanager
-def gateway(upstream_port: int, folder: Path) -> Iterator[Variant]:
+def gateway(upstream_port: int, folder: Path, name: str, cache: str) -> Iterator[Variant]:
     port = free_port()
+    folder.mkdir()
     config = folder / "gateway.yaml"
     config.write_text(
         f"""
@@ -75,17 +77,18 @@ tenants: {{bench: {{keys: [file:tenant]}}}}
 signing_keys: [file:signing]
 listener: {{port: {port}}}
 store: {{data_dir: {folder / "valkey"}}}
+cache: {cache}
 """
     )
-    for name, secret in (("secret", "sk-up"), ("tenant", "bench-key"), ("signing", SIGNING_KEY)):
-        (folder / name).write_text(secret)
+    for file, secret in (("secret", "sk-up"), ("tenant", "bench-key"), ("signing", SIGNING_KEY)):
+        (folder / file).write_text(secret)
     signer = IdSigner([SIGNING_KEY.encode()])
     public = signer.sign(THREAD_ID, kind="thread", tenant="bench", route=route_of("up", "main"))
     command = [str(Path(sys.executable).parent / "threads-gateway"), "serve", "--config", str(config)]
     log = (folder / "log").open("wb")
     with log, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log) as process:
         wait_for(port)
-        yield Variant("threads-gateway", process, port, f"/v1/threads/{public}")
+        yield Variant(name, process, port, f"/v1/threads/{public}")
         process.terminate()
 
 
@@ -136,19 +139,33 @@ def main(rounds: int = 7, requests: int = 3200) -> None:
     with ExitStack() as stack:
         port = stack.enter_context(upstream())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bare, ours = stack.enter_context(bare_proxy(port)), stack.enter_context(gateway(port, folder))
-        spent: dict[str, list[float]] = {bare.name: [], ours.name: []}
+        variants = [
+            stack.enter_context(bare_proxy(port)),
+            stack.enter_context(gateway(port, folder / "forwarded", "forwarded", "{ttl_s: 0}")),
+            stack.enter_context(gateway(port, folder / "hit", "cache hit", "{}")),
+        ]
+        spent: dict[str, list[float]] = {variant.name: [] for variant in variants}
+        rates: dict[str, list[float]] = {variant.name: [] for variant in variants}
         for number in range(rounds + 1):
-            for variant in (bare, ours):
-                before = variant.cpu_s()
+            for variant in variants:
+                before, started = variant.cpu_s(), time.perf_counter()
                 asyncio.run(load(variant, requests))
                 if number:  # the first round warms up
                     spent[variant.name].append((variant.cpu_s() - before) / requests * 1e6)
+                    rates[variant.name].append(requests / (time.perf_counter() - started))
+    report(spent, rates, rounds)
+
+
+def report(spent: dict[str, list[float]], rates: dict[str, list[float]], rounds: int) -> None:
     for name, figures in spent.items():
         low, middle, high = min(figures), statistics.median(figures), max(figures)
-        print(f"{name:20} {middle:6.0f} µs CPU a request (median of {rounds} rounds; {low:.0f}–{high:.0f})")
-    ratios = [b / a for a, b in zip(spent[bare.name], spent[ours.name], strict=True)]
-    print(f"ratio, pair by pair  {statistics.median(ratios):6.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
+        rate = statistics.median(rates[name])
+        print(f"{name:20} {middle:6.0f} µs CPU a request ({low:.0f}–{high:.0f}), {rate:6.0f} a second")
+    print(f"medians of {rounds} rounds, {CONNECTIONS} connections; the rate is also the load's and the upstream's")
+    first, *others = spent
+    for name in others:
+        ratios = [b / a for a, b in zip(spent[first], spent[name], strict=True)]
+        print(f"{name} / {first}: {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}), pair by pair")
 
 
 if __name__ == "__main__":
