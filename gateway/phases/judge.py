@@ -28,17 +28,17 @@ class Refusal:
     code: str | None = None
 
 
-_OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 def blames_key(refusal: Refusal) -> bool:
     """Whether the answer is about our key and not about the request: such words never reach a caller."""
-    return refusal.status in (401, 402) or (refusal.status == 429 and refusal.code in _OUT_OF_MONEY)
+    return refusal.status in (401, 402) or (refusal.status == 429 and refusal.code in OUT_OF_MONEY)
 
 
 def is_about_key(code: str | None) -> bool:
     """The same for an error within a stream, which has no status."""
-    return code == "invalid_api_key" or code in _OUT_OF_MONEY
+    return code == "invalid_api_key" or code in OUT_OF_MONEY
 
 
 def judge(operation: Operation, outcome: Refusal | AttemptFailed, vendor: Vendor) -> Verdict:

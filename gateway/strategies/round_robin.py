@@ -1,19 +1,24 @@
-"""Each ready key in turn, counted for every account on its own."""
+"""Each ready key in turn."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from gateway.model import Key
+from gateway.strategies.strategy import Choice
+
+if TYPE_CHECKING:
+    from gateway.model import Key
 
 
 class RoundRobin:
-    """Keeps one number an account, in this process."""
+    """Counts the turns of one account, in this process."""
 
     def __init__(self) -> None:
-        self._turn: defaultdict[str, int] = defaultdict(int)
+        self._turn = -1
 
-    def __call__(self, route: str, ready: Sequence[Key]) -> Key:
-        self._turn[route] += 1
-        return ready[(self._turn[route] - 1) % len(ready)]
+    def __call__(self, choice: Choice) -> Key:
+        self._turn += 1
+        return choice.ready[self._turn % len(choice.ready)]
+
+
+STRATEGY = RoundRobin
