@@ -20,7 +20,13 @@ CLIENT = "openai_node"
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize(("package", "version"), [("openai", "7."), ("openai-6", "6.")])
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        pytest.param("openai", "7.", marks=pytest.mark.client(name="openai-node 7.x")),
+        pytest.param("openai-6", "6.", marks=pytest.mark.client(name="openai-node 6.x")),
+    ],
+)
 async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(
     stand: Stand, package: str, version: str, door: str
 ) -> None:

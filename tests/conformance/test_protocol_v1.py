@@ -16,6 +16,8 @@ from tests.conformance.conftest import LACKING, STREAMING, TOOLS, Call, hear, re
 from tests.conftest import Events, Running, StartGateway, Vendor
 from tests.simulators import faults
 
+pytestmark = pytest.mark.client(name="plain HTTP with `assistants=v1`")
+
 V1 = {"OpenAI-Beta": "assistants=v1"}
 V2_ONLY = {"attachments", "tool_resources", "file_search"}
 
