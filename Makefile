@@ -3,17 +3,24 @@ PYTHON ?= python3
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONFIG ?= config/demo.yaml
+RESULTS := var/tests.xml
 
-.PHONY: run test test-long lint bench lock clean
+.PHONY: run test test-long table lint bench lock clean
 
 run: $(VENV)/.installed-run
 	@exec $(VENV)/bin/threads-gateway serve --config $(CONFIG)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 -m "not long"
+	$(VENV)/bin/python -m pytest -n 2 -m "not long" --junitxml $(RESULTS)
+	$(VENV)/bin/python -m tests.table --check $(RESULTS)
 
 test-long: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 --timeout 600
+	$(VENV)/bin/python -m pytest -n 2 --timeout 600 --junitxml $(RESULTS)
+	$(VENV)/bin/python -m tests.table --check $(RESULTS)
+
+# The README's table of what works, from the last run of the tests.
+table: $(VENV)/.installed-test
+	$(VENV)/bin/python -m tests.table $(RESULTS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

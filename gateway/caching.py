@@ -83,7 +83,7 @@ class Caching:
                 if ttl_s:
                     await self._cache.fill(scope, field, exchanged.reply.body, ttl_s=ttl_s, generation=generation)
                 if facts.run is not None:
-                    await self._note_run(scope, facts.run, generation)
+                    await self.note_run(scope, facts.run, generation)
             return exchanged
 
         return await self._cache.share(scope, field, generation=generation, make=ask), "miss"
@@ -93,7 +93,7 @@ class Caching:
         exchanged = await exchange()
         run = exchanged.facts.run if exchanged.facts is not None else None
         if run is not None and (run.is_over or not is_blocked):
-            await self._note_run(scope, run)
+            await self.note_run(scope, run)
         return exchanged
 
     def _lifetime_s(self, operation: Operation, facts: Facts, *, run_is_over: bool) -> float:
@@ -108,8 +108,8 @@ class Caching:
         """Whether a run was seen to be over since anything in the thread was written."""
         return isinstance(await self._cache.read(scope, _over(run_id)), Hit)
 
-    async def _note_run(self, scope: Scope, run: Run, generation: Generation | None = None) -> None:
-        """A run was seen: while it works, its thread is not kept."""
+    async def note_run(self, scope: Scope, run: Run, generation: Generation | None = None) -> None:
+        """A run was seen, by a miss of `generation` if one is given: while it works, its thread is not kept."""
         if not run.is_over:
             await self._cache.activate(scope, run.id, _RUN_LIFE_S)
             return
@@ -131,38 +131,50 @@ class Caching:
         return f"{path_of(operation, ids)}?{asked} {beta} {spelling} {located.target.provider.fingerprint}"
 
     # --- writes ----------------------------------------------------------------------------------------------------
+    async def keep_out(self, scope: Scope, located: Located) -> None:
+        """A write has an unknown outcome: it may still happen as long as the provider may work on it."""
+        await self._cache.block(scope, located.target.provider.timeouts.total_s)
+
     async def _write(self, scope: Scope, inbound: Inbound, located: Located, exchange: Exchange) -> Exchanged:
         await self._cache.begin_write(scope)
-        blocked_s = located.target.provider.timeouts.total_s
         read = _BY_CREATION.get(inbound.operation.name)
-        found = await self._cache.read(scope, "") if read is not None and self._ttl_s else None
+        found = await self._cache.read(scope, "made") if read is not None and self._ttl_s else None
         try:
             exchanged = await exchange()
         except GatewayError as error:
             if error.source == "provider":
-                await self._cache.block(scope, blocked_s)
+                await self.keep_out(scope, located)
             else:
                 await self._cache.end_write(scope)
             raise
         except BaseException:
-            await self._cache.block(scope, blocked_s)
+            await self.keep_out(scope, located)
             raise
         if exchanged.relayed is not None:
             return exchanged  # its first run will tell
+        run = exchanged.facts.run if exchanged.facts is not None else None
         if exchanged.may_have_run:
-            await self._cache.block(scope, blocked_s)
-        elif (facts := exchanged.facts) is not None and facts.run is not None and not facts.run.is_over:
-            await self._cache.activate(scope, facts.run.id, _RUN_LIFE_S)
+            await self.keep_out(scope, located)
+        elif run is not None and not run.is_over:
+            await self.note_run(scope, run)
         else:
             fill = None
-            if isinstance(found, Miss) and read is not None and facts is not None and facts.id is not None:
-                ids = {**located.path_ids, BY_NAME[read].kind: facts.id}
-                field = self._field(BY_NAME[read], ids, inbound, located, query=False)
-                fill = Fill(field, exchanged.reply.body, self._ttl_s, found.generation)
+            if isinstance(found, Miss) and read is not None:
+                fill = self._made(BY_NAME[read], exchanged, found.generation, inbound, located)
             await self._cache.end_write(scope, fill)
-            if facts is not None and facts.run is not None:
-                await self._note_run(scope, facts.run)
+            if run is not None:
+                await self.note_run(scope, run)
         return exchanged
+
+    def _made(
+        self, read: Operation, exchanged: Exchanged, generation: Generation, inbound: Inbound, located: Located
+    ) -> Fill | None:
+        """What a creation leaves for the read of what it made."""
+        if exchanged.facts is None or exchanged.facts.id is None:
+            return None
+        ids = {**located.path_ids, read.kind: exchanged.facts.id}
+        field = self._field(read, ids, inbound, located, query=False)
+        return Fill(field, exchanged.reply.body, self._ttl_s, generation)
 
     async def _create(self, inbound: Inbound, located: Located, exchange: Exchange) -> Exchanged:
         """Nobody knows the new object's id before its answer, so nothing of it is kept that could be dropped."""
@@ -170,16 +182,16 @@ class Caching:
         if (facts := exchanged.facts) is None:
             return exchanged
         if facts.run is not None:
-            await self._note_run(_scope_of(inbound, located, "thread", facts.run.thread), facts.run)
+            await self.note_run(_scope_of(inbound, located, "thread", facts.run.thread), facts.run)
         read = _BY_CREATION.get(inbound.operation.name)
         if read is not None and facts.id is not None and self._ttl_s:
-            kind = BY_NAME[read].kind
-            scope = _scope_of(inbound, located, kind, facts.id)
-            field = self._field(BY_NAME[read], {kind: facts.id}, inbound, located, query=False)
-            if isinstance(found := await self._cache.read(scope, field), Miss):
-                await self._cache.fill(
-                    scope, field, exchanged.reply.body, ttl_s=self._ttl_s, generation=found.generation
-                )
+            scope = _scope_of(inbound, located, BY_NAME[read].kind, facts.id)
+            found = await self._cache.read(scope, "made")
+            if not isinstance(found, Miss):
+                return exchanged
+            fill = self._made(BY_NAME[read], exchanged, found.generation, inbound, located)
+            if fill is not None:
+                await self._cache.fill(scope, fill.field, fill.body, ttl_s=fill.ttl_s, generation=fill.generation)
         return exchanged
 
     def watch(self, inbound: Inbound, located: Located) -> RunWatch:
@@ -201,13 +213,13 @@ class RunWatch:
         before, self._seen = self._seen, run
         if before is None or before.id != run.id or before.is_over != run.is_over:
             scope = _scope_of(self._inbound, self._located, "thread", run.thread)
-            await self._caching._note_run(scope, run)
+            await self._caching.note_run(scope, run)
 
     async def end(self) -> None:
         """The stream is over, however. One that told of no run leaves its write's outcome unknown."""
         scope = _scope(self._inbound, self._located)
         if self._seen is None and scope is not None and self._inbound.operation.streams:
-            await self._caching._cache.block(scope, self._located.target.provider.timeouts.total_s)
+            await self._caching.keep_out(scope, self._located)
 
 
 def _scope(inbound: Inbound, located: Located) -> Scope | None:

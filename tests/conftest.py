@@ -23,6 +23,7 @@ from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
 from tests.simulators import find_vendors
 from tests.simulators.base import Simulator
+from tests.table import as_property, evidence_of
 from tests.wire import Wire
 
 SIGNING_KEY = "a signing key for tests"
@@ -63,6 +64,18 @@ def events() -> Events:
     captured = Events()
     telemetry.configure(_Lines(captured))  # type: ignore[arg-type]
     return captured
+
+
+@pytest.fixture(autouse=True)
+def evidence(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that speaks for a cell of the README's table leaves what it saw in the results (`tests/table.py`). Being
+    set up before all others, this ends after them: the gateway has logged its last request by then."""
+    if not any(request.node.get_closest_marker(name) for name in ("client", "refusal")):
+        yield
+        return
+    events: Events = request.getfixturevalue("events")
+    yield
+    request.node.user_properties.append(as_property(evidence_of(request.node, events)))
 
 
 @dataclass

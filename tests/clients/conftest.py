@@ -22,7 +22,10 @@ PROGRAM_S = 120
 INSTALL_S = 900
 """For `pytest.mark.timeout` of tests that may have to build an environment first."""
 
-DOORS = ("openai", "azure")
+DOORS = (
+    pytest.param("openai", marks=pytest.mark.client(door="OpenAI")),
+    pytest.param("azure", marks=pytest.mark.client(door="AzureOpenAI")),
+)
 """The two kinds of client that the SDKs have: by base URL and bearer key, and Azure's by endpoint and `api-key`."""
 VENDORS = ("openai", "azure")
 _SIGNER = IdSigner([SIGNING_KEY.encode()])

@@ -14,6 +14,7 @@ CLIENT = "langchain"
 ANSWER = "The tools answered: rain in Zürich; rain in Oslo"
 
 
+@pytest.mark.client(name="LangChain")
 @pytest.mark.parametrize("door", DOORS)
 async def test_langchains_assistant_calls_tools_by_hand_in_an_executor_and_asynchronously(
     stand: Stand, door: str

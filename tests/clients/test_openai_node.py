@@ -20,8 +20,16 @@ CLIENT = "openai_node"
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("package", ["openai", "openai-6"])
-async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(stand: Stand, package: str, door: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        pytest.param("openai", "7.", marks=pytest.mark.client(name="openai-node 7.x")),
+        pytest.param("openai-6", "6.", marks=pytest.mark.client(name="openai-node 6.x")),
+    ],
+)
+async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(
+    stand: Stand, package: str, version: str, door: str
+) -> None:
     """The newest major, and the last one that runs on Node below 22."""
     folder = await asyncio.to_thread(folder_of, CLIENT)
     program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)  # where it finds its modules
@@ -32,3 +40,5 @@ async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(stand: S
         streamed_order=["toolCallCreated", "toolCallDone", "end"],
         streamed_end_order=["textCreated", "textDone", "messageDone", "end"],
     )
+    agents = {heard.headers["User-Agent"].split()[-1] for heard in stand.vendor.simulator.journal}
+    assert [agent.startswith(version) for agent in agents] == [True]

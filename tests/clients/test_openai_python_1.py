@@ -15,7 +15,13 @@ PROGRAM = CLIENTS / "openai_python_1" / "client.py"
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize(("client", "version"), [("openai_python_1", "1.109."), ("openai_python_1_20", "1.20.")])
+@pytest.mark.parametrize(
+    ("client", "version"),
+    [
+        pytest.param("openai_python_1", "1.109.", marks=pytest.mark.client(name="openai-python 1.109")),
+        pytest.param("openai_python_1_20", "1.20.", marks=pytest.mark.client(name="openai-python 1.20")),
+    ],
+)
 async def test_1x_of_the_python_sdk_holds_a_conversation_with_tools_and_streams(
     stand: Stand, client: str, version: str, door: str
 ) -> None:

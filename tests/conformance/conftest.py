@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import openai
 import orjson
 import pytest
 from yarl import URL
@@ -28,6 +29,8 @@ from tests.conftest import SIGNING_KEY, TENANT_KEYS, Running, StartGateway, Star
 from tests.simulators import find_vendors
 
 VENDORS = sorted(find_vendors().keys() & KNOWN)
+NEWEST = f"openai-python {openai.__version__.partition('.')[0]}.x"
+"""The SDK in the suite's own environment, as a client."""
 
 
 def names_params(vendor: Vendor) -> bool:

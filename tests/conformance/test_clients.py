@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from openai import AsyncAzureOpenAI
 
+from tests.conformance.conftest import NEWEST
 from tests.conftest import Events, StartGateway, Vendor
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.mark.client(name=NEWEST, door="AzureOpenAI")
 async def test_azures_client_holds_a_conversation_with_any_vendor(vendor: Vendor, start_gateway: StartGateway) -> None:
     """It calls `/openai/…?api-version=…` with `api-key`; the version it names is not the provider's."""
     gateway = await start_gateway(vendor)

@@ -10,10 +10,13 @@ import orjson
 import pytest
 from aiohttp import FormData
 
+from gateway.operations import BY_NAME
 from gateway.sse import EventParser
-from tests.conformance.conftest import TOOLS, Call, hear, remember, speaking, upstream_of
-from tests.conftest import Running, StartGateway, Vendor
+from tests.conformance.conftest import LACKING, STREAMING, TOOLS, Call, hear, remember, speaking, upstream_of
+from tests.conftest import Events, Running, StartGateway, Vendor
 from tests.simulators import faults
+
+pytestmark = pytest.mark.client(name="plain HTTP with `assistants=v1`")
 
 V1 = {"OpenAI-Beta": "assistants=v1"}
 V2_ONLY = {"attachments", "tool_resources", "file_search"}
@@ -91,6 +94,74 @@ async def test_a_stream_speaks_v1(gateway: Running) -> None:
     run = next(each for each in reversed(data) if each["object"] == "thread.run")
     assert (run["status"], run["incomplete_details"]["reason"]) == ("completed", "max_completion_tokens")
     assert events[-1].name == "done"
+
+
+async def test_every_operation_of_v1_is_there(vendor: Vendor, gateway: Running, events: Events) -> None:
+    """And every stream, in front of every provider."""
+
+    async def get(path: str) -> Any:
+        return await ask(gateway, "GET", f"/v1{path}")
+
+    async def post(path: str, body: Any) -> Any:
+        return await ask(gateway, "POST", f"/v1{path}", body)
+
+    async def delete(path: str) -> None:
+        assert (await ask(gateway, "DELETE", f"/v1{path}"))["deleted"]
+
+    async def waiting(body: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+        """The path of a run that waits for outputs, and the outputs."""
+        run = await post(f"{thread}/runs", {**body, **asking})
+        path = f"{thread}/runs/{run['id']}"
+        while (run := await get(path))["status"] in ("queued", "in_progress"):
+            pass
+        calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        return path, [{"tool_call_id": call["id"], "output": "3"} for call in calls]
+
+    file, other = await upload(gateway), await upload(gateway)
+    await get(f"/files/{file}")
+    assert await get(f"/files/{file}/content") == "a text"
+    made = await post("/assistants", {"model": "m", "tools": [TOOLS[0], {"type": "retrieval"}], "file_ids": [file]})
+    assistant, by = f"/assistants/{made['id']}", {"assistant_id": made["id"]}
+    await post(assistant, {"name": "Ann"})
+    assert (await get(assistant))["name"] == "Ann"
+    assert (await post(f"{assistant}/files", {"file_id": other}))["id"] == other
+    assert {each["id"] for each in (await get(f"{assistant}/files"))["data"]} == {file, other}
+    assert (await get(f"{assistant}/files/{other}"))["object"] == "assistant.file"
+
+    thread = f"/threads/{(await post('/threads', {}))['id']}"
+    await post(thread, {"metadata": {"a": "b"}})
+    assert (await get(thread))["metadata"] == {"a": "b"}
+    said = await post(f"{thread}/messages", {"role": "user", "content": "hello", "file_ids": [file]})
+    message = f"{thread}/messages/{said['id']}"
+    await post(message, {"metadata": {"a": "b"}})
+    assert (await get(message))["metadata"] == {"a": "b"}
+    assert [each["id"] for each in (await get(f"{message}/files"))["data"]] == [file]
+    assert (await get(f"{message}/files/{file}"))["object"] == "thread.message.file"
+
+    asking = {"additional_messages": [{"role": "user", "content": "call add"}]}
+    run, _ = await waiting(by)
+    await post(f"{run}/cancel", {})
+    while (await get(run))["status"] == "cancelling":
+        pass
+    for streamed in ({}, {"stream": True}):
+        run, outputs = await waiting(by)
+        await post(f"{run}/submit_tool_outputs", {"tool_outputs": outputs, **streamed})
+        while (await get(run))["status"] in ("queued", "in_progress"):
+            pass
+        await post("/threads/runs", {**by, "thread": {"messages": [{"role": "user", "content": "hi"}]}, **streamed})
+    await post(run, {"metadata": {"a": "b"}})
+    steps = (await get(f"{run}/steps"))["data"]
+    assert (await get(f"{run}/steps/{steps[0]['id']}"))["id"] == steps[0]["id"]
+    await post(f"{thread}/runs", {**by, "stream": True})
+    for path in (f"{thread}/runs", f"{thread}/messages", "/assistants", "/files"):
+        assert (await get(path))["data"]
+    for path in (f"{assistant}/files/{other}", thread, assistant, f"/files/{file}"):
+        await delete(path)
+
+    done = events.named("request.done")
+    assert {line["status"] for line in done} == {200}
+    assert {line["operation"] for line in done} == set(BY_NAME) - LACKING["v1"]
+    assert {line["operation"] for line in done if "events" in line} == STREAMING
 
 
 @pytest.mark.parametrize("beta", ["assistants=v3", "assistants=v1, assistants=v2"])

@@ -18,11 +18,14 @@ from openai.types.beta.threads import Message
 from pydantic import ValidationError
 
 from gateway.operations import BY_NAME, Version
-from tests.conformance.conftest import TOOLS, examples_of, names_params, speaking, version_of
+from tests.conformance.conftest import NEWEST, TOOLS, examples_of, names_params, speaking, version_of
 from tests.conftest import Events, StartGateway, Vendor
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
-pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),
+    pytest.mark.client(name=NEWEST, door="OpenAI"),
+]
 
 Scenario = Callable[[Any], Awaitable[None]]
 POLL: dict[str, Any] = {"poll_interval_ms": 1}

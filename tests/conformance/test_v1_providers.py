@@ -192,6 +192,7 @@ def test_what_v1_lacks(vendor: Vendor) -> None:
     assert len(STORES) == 16
 
 
+@pytest.mark.refusal
 async def test_a_message_stays_and_the_caller_is_told_why(vendor: Vendor, gateway: Running) -> None:
     ids = await stage(gateway, vendor=vendor)
     calls = len(vendor.simulator.journal)
@@ -205,6 +206,7 @@ async def test_a_message_stays_and_the_caller_is_told_why(vendor: Vendor, gatewa
     assert (await ok(gateway, "GET", message))["id"] == ids["message"]
 
 
+@pytest.mark.refusal
 @pytest.mark.parametrize("name", sorted(STORES - {"list_vector_stores"}))
 async def test_the_provider_says_itself_that_it_has_no_vector_stores(
     vendor: Vendor, gateway: Running, name: str
@@ -221,6 +223,7 @@ async def test_the_provider_says_itself_that_it_has_no_vector_stores(
     assert error["message"] == f"Invalid URL ({BY_NAME[name].method} {address})"
 
 
+@pytest.mark.refusal
 async def test_a_list_of_vector_stores_is_empty_or_refused(vendor: Vendor, gateway: Running) -> None:
     """Empty where the gateway keeps it, on an account that tenants share; on an account of one's own the provider
     answers."""
