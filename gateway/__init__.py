@@ -3,14 +3,15 @@
 One request is one straight line, and `gateway.flow` reads it aloud:
 
     authenticate   who calls                                 phases/authenticate.py
-    match          which operation                           operations.py
+    find           which operation                           phases/find_operation.py, operations.py
     receive        the body, in memory or spooled            phases/receive.py
     locate         which provider and account: ids say so    phases/locate.py
+    cached?        kept bytes, or else what follows          caching.py
     rewrite out    ids, headers and path for the vendor      phases/rewrite_out.py
-    choose key     one of the account's keys                 phases/choose_key.py, strategies/
+    take a key     one of the account's ready keys           pool.py, strategies/
     send           one attempt; `judge` says what follows    phases/send.py, phases/judge.py
     rewrite in     public ids, reference shapes, one error   phases/rewrite_in.py
-    relay          a stream event by event, a file in chunks phases/relay.py
+    relay          a stream event by event, a file in chunks relaying.py, phases/relay.py
     record         one log line, whatever happened           telemetry.py
 
 Phases are plain functions: they take the values they need and return values. Only `receive`, `send` and `relay`

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
+from gateway.alerts import Alerts, Tell, tell_nobody
 from gateway.attempts import Attempts
 from gateway.caching import Caching
 from gateway.config import Config
@@ -19,6 +20,8 @@ from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.model import Directory
 from gateway.ownership import Ownership
+from gateway.pool import Pool
+from gateway.probing import Probing
 from gateway.recipes import Recipes
 from gateway.server import Server
 from gateway.store.cache import ThreadCache
@@ -27,7 +30,7 @@ from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
 from gateway.store.owner_index import OwnerIndex
-from gateway.strategies.round_robin import RoundRobin
+from gateway.store.shared import Shared
 from gateway.telemetry import log
 from gateway.upstream import Upstream
 
@@ -51,6 +54,8 @@ class App:
         self._server: Server | None = None
         self._listening: asyncio.Server | None = None
         self.cache: ThreadCache | None = None
+        self.pools: list[Pool] = []
+        self.probing: Probing | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -82,7 +87,19 @@ class App:
         for upstream in upstreams.values():
             self._closing.push_async_callback(upstream.close)
         self._health = Health(lambda: store.is_ready)
-        attempts = Attempts(upstreams, strategy=RoundRobin(), limits=config.limits, keyring=Keyring())
+        shared = Shared(store)
+        self._closing.push_async_callback(shared.close)
+        await shared.start()
+        keyring, alert = Keyring(), self._open_alerts()
+        pools = {}
+        for route, target in directory.targets.items():
+            rotation = config.providers[target.provider.name].rotation
+            pools[route] = Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
+        self.pools = list(pools.values())
+        probing = self.probing = Probing(self.pools, upstreams, keyring, config)
+        self._closing.push_async_callback(probing.close)
+        probing.start()
+        attempts = Attempts(upstreams, pools, limits=config.limits, keyring=keyring)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         signer = IdSigner(signing_keys)
@@ -120,6 +137,14 @@ class App:
             url = valkey.url
             keys = keys or [(await valkey.signing_key()).encode()]
         return url, keys
+
+    def _open_alerts(self) -> Tell:
+        if self._config.alerts.webhook is None:
+            return tell_nobody
+        alerts = Alerts(self._config.alerts.webhook.reveal())
+        self._closing.push_async_callback(alerts.close)
+        alerts.start()
+        return alerts
 
     def _open_cache(self, url: str) -> ThreadCache:
         coalescer = Coalescer(url, timeout_s=self._config.cache.timeout_s)

@@ -1,4 +1,4 @@
-"""Sending one request until an outcome is final: choose a key, send, judge, and again where that is safe."""
+"""Sending one request until an outcome is final: take a key, send, judge, and again where that is safe."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.credentials import Credentials, KeyRefused, Keyring
 from gateway.errors import NEVER_REPEAT, AttemptFailed, GatewayError
 from gateway.model import Key, Outbound, Provider, Target
 from gateway.operations import Operation
-from gateway.phases.choose_key import Strategy, choose_key
 from gateway.phases.judge import Refusal, Verdict, blames_key, judge, may_have_run, pause_s
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_in import read_refusal
 from gateway.phases.send import Response, send
+from gateway.pool import Lease, Pool
 from gateway.protocols import Translation
 from gateway.telemetry import Record
 from gateway.upstream import Upstream
@@ -30,11 +30,24 @@ class Sending:
 
     operation: Operation
     target: Target
+    ids: Mapping[str, str]
+    """Upstream ids of the path, by kind, in its order."""
     outbound: Outbound
     body: Body
     payload: bytes
     translation: Translation
     deadline: float
+
+    @property
+    def about(self) -> str:
+        """The upstream id of what the request is about, "" where the path has none."""
+        return list(self.ids.values())[-1] if self.ids else ""
+
+    @property
+    def model(self) -> str:
+        """The model that the request names, "" for none."""
+        model = self.body.document.get("model") if self.body.document is not None else None
+        return model if type(model) is str else ""
 
 
 class Attempts:
@@ -43,14 +56,15 @@ class Attempts:
     def __init__(
         self,
         upstreams: Mapping[str, Upstream],
+        pools: Mapping[str, Pool],
         *,
-        strategy: Strategy,
         limits: Limits,
         keyring: Keyring,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`pools` are by their account's route."""
         self._upstreams = upstreams
-        self._strategy = strategy
+        self._pools = pools
         self._limits = limits
         self._keyring = keyring
         self._pause = pause
@@ -59,22 +73,25 @@ class Attempts:
         """The provider's last answer, good or bad. Every attempt starts from the same untouched request.
 
         When the last attempt brought no answer, or one that is about a key, an earlier one about the request is
-        worth more. Raises GatewayError when there was no answer at all, or when a write may have been done.
+        worth more. Raises GatewayError when there was no answer at all, when a write may have been done, and when no
+        key of the account can be used.
         """
         operation, provider = sending.operation, sending.target.provider
+        pool = self._pools[sending.target.account.route]
+        pool.check(sending.model)
         refused: set[str] = set()
         may_be_deleted = False
         outcome: Response | AttemptFailed | None = None
         told: Response | None = None
-        for number in range(1, provider.max_attempts + 1):
-            key = choose_key(sending.target.account, refused=refused, strategy=self._strategy)
-            if key is None:
-                break
-            outcome = await self._send(sending, key, record)
+        suspect: Key | None = None
+        attempts = 0
+        while (lease := pool.take(refused=refused, thread=sending.ids.get("thread"))) is not None:
+            key, outcome = lease.key, await self._send(sending, lease, pool, record)
             facts: Refusal | AttemptFailed
             if isinstance(outcome, AttemptFailed):
                 facts = outcome
             elif outcome.is_success:
+                self._note_success(sending, pool, key, outcome, suspect)
                 return outcome
             elif may_be_deleted and outcome.status == 404:
                 # Only an earlier attempt of this very request can have deleted it: that is a success.
@@ -82,28 +99,55 @@ class Attempts:
             else:
                 facts = read_refusal(outcome.status, outcome.raw)
                 told = told if blames_key(facts) else outcome
-            verdict = judge(operation, facts, provider.vendor)
-            if verdict is Verdict.NEXT_KEY:
+            pool.note_refusal(key, facts, outcome.headers, about=sending.about, model=sending.model)
+            if suspect is None and pool.doubts(key, facts, sending.about, refused):
+                suspect = key
                 refused.add(key.name)
                 continue
-            if verdict is Verdict.FINAL or number == provider.max_attempts or self._is_late(sending):
+            verdict = judge(operation, facts, pool.limits_belong_to)
+            if verdict is Verdict.NEXT_KEY and not self._is_late(sending):
+                refused.add(key.name)
+                continue
+            attempts += 1
+            if verdict is not Verdict.AGAIN or attempts == provider.max_attempts or self._is_late(sending):
                 break
             may_be_deleted |= operation.answers == "deleted" and _may_have_arrived(facts)
-            await self._pause(pause_s(number, outcome.headers, random.random()))
-        assert outcome is not None, "an account has a key and a request an attempt"
+            await self._pause(pause_s(attempts, outcome.headers, random.random()))
+        if outcome is None:
+            raise pool.nothing_ready()
         if isinstance(outcome, Response):
             return told or outcome
         if told is not None and not may_have_run(operation, outcome):
             return told
         raise failure(outcome, operation, provider) from outcome
 
-    async def _send(self, sending: Sending, key: Key, record: Record) -> Response | AttemptFailed:
-        """One attempt with a key; after a 401 one more, if the key can be presented anew."""
-        credentials = self._keyring(sending.target, key)
-        outcome, presented = await self._send_once(sending, key, credentials, record)
-        if isinstance(outcome, Response) and outcome.status == 401 and credentials.renew(presented):
-            outcome, _ = await self._send_once(sending, key, credentials, record)
-        return outcome
+    @staticmethod
+    def _note_success(sending: Sending, pool: Pool, key: Key, response: Response, suspect: Key | None) -> None:
+        made = response.document.get("id") if type(response.document) is dict else None
+        if suspect is not None:
+            pool.note_mismatch(suspect, sending.about)
+        pool.note_success(key, sending.ids, made if type(made) is str else None)
+        if sending.operation.answers == "deleted":
+            pool.forget(sending.about)
+
+    async def _send(self, sending: Sending, lease: Lease, pool: Pool, record: Record) -> Response | AttemptFailed:
+        """One attempt with a key; after a 401 one more, if the key can be presented anew. The lease ends with the
+        answer, be it relayed."""
+        credentials = self._keyring(sending.target, lease.key)
+        outcome: Response | AttemptFailed | None = None
+        try:
+            outcome, presented = await self._send_once(sending, lease.key, credentials, record)
+            if isinstance(outcome, Response) and outcome.status == 401 and credentials.renew(presented):
+                outcome, _ = await self._send_once(sending, lease.key, credentials, record)
+            return outcome
+        except BaseException:
+            pool.note_given_up()
+            raise
+        finally:
+            if isinstance(outcome, Response) and outcome.relayed is not None:
+                outcome.relayed.when_closed(lease.release)
+            else:
+                lease.release()
 
     async def _send_once(
         self, sending: Sending, key: Key, credentials: Credentials, record: Record

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -35,6 +36,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
 from gateway.ids import route_of
+from gateway.strategies import STRATEGIES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -143,6 +145,12 @@ def _known_vendor(name: str) -> str:
     return name
 
 
+def _known_strategy(name: str) -> str:
+    if name not in STRATEGIES:
+        raise PydanticCustomError("strategy", f"unknown strategy; known: {', '.join(sorted(STRATEGIES))}")
+    return name
+
+
 def _url_or_secret(value: Any, info: ValidationInfo) -> Secret:
     """A URL may stand in the file as long as it holds no password."""
     if isinstance(value, str) and "://" in value:
@@ -159,6 +167,7 @@ def _no_credentials(url: HttpUrl) -> HttpUrl:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
+StrategyName = Annotated[str, AfterValidator(_known_strategy)]
 VendorName = Annotated[str, AfterValidator(_known_vendor)]
 BaseUrl = Annotated[HttpUrl, AfterValidator(_no_credentials)]
 SecretUrl = Annotated[Secret, PlainValidator(_url_or_secret, json_schema_input_type=str)]
@@ -265,6 +274,12 @@ class Key(_Section):
 
     secret: Secret
     """What the provider calls an API key, by reference."""
+    weight: Annotated[float, Field(gt=0)] = 1
+    """How often it is used beside the other keys of its account, with `rotation.strategy: weighted`."""
+    not_before: AwareDatetime | None = None
+    """From when it may be used, with a time zone: `2026-12-01T00:00:00Z`."""
+    expires_at: AwareDatetime | None = None
+    """Until when; warned of seven days ahead."""
 
 
 def _expand(key: Any) -> Any:
@@ -308,6 +323,23 @@ class Timeouts(_Section):
     """For all attempts of one request together, streams included."""
 
 
+class Rotation(_Section):
+    """How the keys of an account take turns, and what takes them out."""
+
+    strategy: StrategyName = "round_robin"
+    """`round_robin`, `weighted`, `least_in_flight`, or `sticky`: the same key for the same thread."""
+    rate_limits_belong_to: Literal["key", "account"] | None = None
+    """Whether another key helps after a 429. Default: as documented of the vendor."""
+    no_money_s: Seconds = 600
+    """How long a key rests for which the provider wants money (402, `insufficient_quota`)."""
+    longest_probe_s: Seconds = 300
+    """A dead key is tried after 5 s, then at twice the time, up to this."""
+    breaker_failures: Annotated[int, Field(ge=1)] = 10
+    """After so many failures in a row (5xx, cut, unreachable) the account is not asked for a while."""
+    breaker_open_s: Seconds = 5
+    """For how long; twice as long each time, up to a minute."""
+
+
 class Provider(_Section):
     """A configured endpoint of a vendor."""
 
@@ -334,6 +366,8 @@ class Provider(_Section):
     """PEM file with a client certificate and its private key, for providers that ask for one."""
     timeouts: Timeouts = Timeouts()
     """How long this provider may take."""
+    rotation: Rotation = Rotation()
+    """How keys rotate at this provider."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Attempts for one request, the first one included; a request that must not run twice has fewer."""
 
@@ -373,6 +407,13 @@ class TenantConfig(_Section):
     means v2."""
 
 
+class AlertsConfig(_Section):
+    """Whom to tell of keys that died, end soon or are of another account, and of accounts that are down."""
+
+    webhook: SecretUrl | None = None
+    """Gets a POST with a JSON object for each; by reference when the URL is a secret, as Slack's are."""
+
+
 class Demo(_Section):
     """Run the bundled demo provider, so that the gateway can be tried without any account."""
 
@@ -398,6 +439,7 @@ class Config(_Section):
     limits: Limits = Limits()
     store: Store = Store()
     cache: Cache = Cache()
+    alerts: AlertsConfig = AlertsConfig()
     demo: Demo | None = None
 
 
@@ -472,6 +514,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "signing_keys: is missing; with a store of your own the gateway does not make one up"
     if config.store.url is not None and not re.match(r"(rediss?|unix)://", config.store.url.reveal()):
         yield "store.url: begins with redis://, rediss:// or unix://"
+    if config.alerts.webhook is not None and not re.match(r"https?://", config.alerts.webhook.reveal()):
+        yield "alerts.webhook: begins with http:// or https://"
     if config.demo and config.demo.provider not in config.providers:
         yield f"demo.provider: no provider is named {config.demo.provider}"
     if config.listener.tls:

@@ -47,7 +47,7 @@ class Keyring:
         self._kept: dict[tuple[str, str], Credentials] = {}
 
     def __call__(self, target: Target, key: Key) -> Credentials:
-        place = (target.account.route, key.name)
+        place = (target.account.route, key.fingerprint)
         if (credentials := self._kept.get(place)) is None:
             present = target.provider.vendor.present
             credentials = self._kept[place] = present(key.secret.reveal(), target.account.options)

@@ -234,6 +234,7 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
     return Sending(
         inbound.operation,
         located.target,
+        located.path_ids,
         outbound,
         inbound.body,
         rewrite_body(inbound.operation, inbound.body, located, translation),

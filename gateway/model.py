@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.config import Config, Secret, Timeouts
+from gateway.config import Key as KeyConfig
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
 from gateway.vendors import VENDORS
@@ -22,6 +23,18 @@ class Key:
 
     name: str
     secret: Secret
+    weight: float = 1
+    not_before_s: float = 0
+    """Seconds since 1970, as `expires_at_s`."""
+    expires_at_s: float | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells secrets apart without showing one."""
+        return fingerprint_of(self.secret)
+
+    def is_valid(self, now: float) -> bool:
+        return self.not_before_s <= now and (self.expires_at_s is None or now < self.expires_at_s)
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,7 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
             id=account.id or account_name,
             name=account_name,
             route=route_of(provider_id, account.id or account_name),
-            keys=tuple(Key(key_name, key.secret) for key_name, key in account.keys.items()),
+            keys=tuple(_key(key_name, key) for key_name, key in account.keys.items()),
             organization=account.organization,
             project=account.project,
             options=dict(account.options),
@@ -181,6 +194,21 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         passthrough=Passthrough(tuple(given.passthrough), is_shared=given.is_shared),
         public_models={upstream: public for public, upstream in reversed(list(given.models.items()))},
     )
+
+
+def _key(name: str, given: KeyConfig) -> Key:
+    return Key(
+        name,
+        given.secret,
+        weight=given.weight,
+        not_before_s=given.not_before.timestamp() if given.not_before else 0,
+        expires_at_s=given.expires_at.timestamp() if given.expires_at else None,
+    )
+
+
+def fingerprint_of(secret: Secret) -> str:
+    """The first 12 hex digits of its SHA-256."""
+    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _tenant(name: str, config: Config) -> Tenant:

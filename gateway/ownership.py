@@ -53,7 +53,9 @@ class Ownership:
         async def read(upstream_id: str) -> dict[str, Any] | None:
             url = url_of(target.provider, f"{operation.template}/{quote(upstream_id, safe='')}")
             outbound = replace(sending.outbound, url=url)
-            response = await self._attempts(replace(sending, operation=get, outbound=outbound), record)
+            response = await self._attempts(
+                replace(sending, operation=get, ids={operation.kind: upstream_id}, outbound=outbound), record
+            )
             if response.status == 404:
                 return None
             if not response.is_success:

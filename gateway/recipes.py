@@ -91,7 +91,7 @@ class Steps:
             headers=headers | {"Accept-Encoding": "gzip, deflate"},
         )
         payload = b"" if body is None else codec.dumps(body)
-        sending = replace(self._sending, operation=operation, outbound=outbound, body=Body(), payload=payload)
+        sending = replace(self._sending, operation=operation, ids=ids, outbound=outbound, body=Body(), payload=payload)
         response = await self._attempts(sending, self._record)
         if not response.is_success:
             raise StepRefused(response)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -32,6 +32,7 @@ class Answer:
         self._deadline = deadline
         self._clock = asyncio.get_running_loop().time
         self._silent_since = self._clock()
+        self._closing: list[Callable[[], None]] = []
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
 
@@ -89,7 +90,13 @@ class Answer:
     async def __aenter__(self) -> Answer:
         return self
 
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Called once, when nothing more of the answer is read."""
+        self._closing.append(callback)
+
     async def __aexit__(self, *exc: object) -> None:
+        while self._closing:
+            self._closing.pop()()
         if self._response.content.at_eof():
             self._response.release()
         else:

@@ -184,8 +184,9 @@ async def test_no_cache_asks_the_vendor_and_leaves_nothing_older_behind(stage: S
 async def test_failures_are_not_kept(stage: Stage, talk: Talk) -> None:
     path = f"/threads/{talk.thread}/messages"
     for status in (500, 404, 429):
-        stage.vendor.simulator.faults.add(faults.status(status), method="GET", path="/messages")
+        stage.vendor.simulator.faults.add(faults.status(status), method="GET", path="/messages", times=None)
         assert await stage.found(path, status=status) == "miss"
+        stage.vendor.simulator.faults.clear()
     assert await stage.found(path) == "miss"
 
 

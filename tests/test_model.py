@@ -28,8 +28,8 @@ def renamed() -> Directory:
     return Directory(config_of({"providers": {"new": new, "side": side}, "tenants": tenants}))
 
 
-CHANGING = {"Record", "Body", "Event", "_Node"}
-"""What collects on its way, or is built before the first request."""
+CHANGING = {"Record", "Body", "Event", "KeyCounts", "_Node", "_Plan", "_Use"}
+"""What collects on its way or for the process, or is built before the first request."""
 
 
 def test_what_phases_pass_to_each_other_is_frozen() -> None:

@@ -6,8 +6,8 @@ follows for the request itself is for `judge`. Pure.
 | any other 401                            | rests 5 s, then a probe                    | –
 | 402, 429 for want of money               | rests `no_money_s`, then a probe           | –
 | 403                                      | counted; may be about the object           | –
-| 429, limits belong to the key            | rests as long as the vendor says           | –
-| 429, limits belong to the account        | –                                          | rests as long as the vendor says
+| 429, limits belong to the key            | rests as long as the vendor tells          | –
+| 429, limits belong to the account        | –                                          | rests as told
 | 408, 5xx, refused, cut, too slow         | –                                          | counted by its breaker
 | anything else                            | –                                          | –
 """
@@ -39,7 +39,6 @@ class Blame:
     kind: Literal["nothing", "key_dead", "key_rests", "key_forbidden", "account_rests", "account_failed"] = "nothing"
     why: str = ""
     rest_s: float | None = None
-    needs_probe: bool = False
 
 
 NOTHING = Blame()
@@ -59,9 +58,9 @@ def blame(
     if outcome.status == 401:
         if outcome.code == "invalid_api_key":
             return Blame("key_dead", "invalid_api_key")
-        return Blame("key_rests", "unauthorized", UNCLEAR_S, needs_probe=True)
+        return Blame("key_rests", "unauthorized", UNCLEAR_S)
     if outcome.status == 402 or (outcome.status == 429 and outcome.code in OUT_OF_MONEY):
-        return Blame("key_rests", "no_money", no_money_s, needs_probe=True)
+        return Blame("key_rests", "no_money", no_money_s)
     if outcome.status == 403:
         return Blame("key_forbidden", "forbidden")
     if outcome.status == 429:

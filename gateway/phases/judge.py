@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from gateway.errors import AttemptFailed
 from gateway.operations import Operation
-from gateway.vendors.vendor import Vendor
 
 
 class Verdict(Enum):
@@ -41,7 +41,9 @@ def is_about_key(code: str | None) -> bool:
     return code == "invalid_api_key" or code in OUT_OF_MONEY
 
 
-def judge(operation: Operation, outcome: Refusal | AttemptFailed, vendor: Vendor) -> Verdict:
+def judge(
+    operation: Operation, outcome: Refusal | AttemptFailed, limits_belong_to: Literal["key", "account"]
+) -> Verdict:
     """The verdict on one attempt that brought no success.
 
     | outcome                                    | GET, DELETE | POST     | why
@@ -58,7 +60,7 @@ def judge(operation: Operation, outcome: Refusal | AttemptFailed, vendor: Vendor
     if blames_key(outcome):
         return Verdict.NEXT_KEY
     if outcome.status == 429:
-        return Verdict.NEXT_KEY if vendor.rate_limits_belong_to == "key" else Verdict.FINAL
+        return Verdict.NEXT_KEY if limits_belong_to == "key" else Verdict.FINAL
     if outcome.status in (408, 500, 502, 503, 504):
         return Verdict.AGAIN if operation.is_safe else Verdict.FINAL
     return Verdict.FINAL

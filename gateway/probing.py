@@ -1,0 +1,123 @@
+"""Dead keys are tried with a cheap read, and come back by themselves when the provider accepts them again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gateway.config import Config
+from gateway.credentials import KeyRefused, Keyring
+from gateway.errors import AttemptFailed
+from gateway.model import Key, Outbound
+from gateway.operations import BY_NAME
+from gateway.phases.judge import Refusal, blames_key
+from gateway.phases.rewrite_in import read_refusal
+from gateway.phases.rewrite_out import url_of
+from gateway.pool import Pool
+from gateway.telemetry import log
+from gateway.upstream import Upstream
+
+_FIRST_S = 5.0
+_LOOK_S = 1.0
+_PROBE_S = 10.0
+_ANSWER_BYTES = 1024 * 1024
+_READ = BY_NAME["list_assistants"]
+
+
+@dataclass
+class _Plan:
+    """When a key is tried next, and after how long once more. Times of the event loop's clock."""
+
+    due: float
+    pause_s: float
+
+
+class Probing:
+    """Looks every second which keys are due. `start`, then `close`."""
+
+    def __init__(
+        self,
+        pools: Collection[Pool],
+        upstreams: Mapping[str, Upstream],
+        keyring: Keyring,
+        config: Config,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pools = pools
+        self._upstreams = upstreams
+        self._keyring = keyring
+        self._longest_s = {name: provider.rotation.longest_probe_s for name, provider in config.providers.items()}
+        self._pause = pause
+        self._plans: dict[tuple[str, str], _Plan] = {}
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._run(), name="probing")
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _run(self) -> None:
+        while True:
+            await self._pause(_LOOK_S)
+            try:
+                await self.look()
+            except Exception:
+                log.exception("probing.crashed")
+
+    async def look(self) -> None:
+        """Try every key that is due, and warn of those that end soon."""
+        for pool in self._pools:
+            pool.warn_of_expiry()
+        now = asyncio.get_running_loop().time()
+        wanted = {(pool.target.account.route, key.name): (pool, key) for pool in self._pools for key in pool.doubtful()}
+        for place in self._plans.keys() - wanted.keys():
+            del self._plans[place]
+        due = []
+        for place, (pool, key) in wanted.items():
+            plan = self._plans.setdefault(place, _Plan(now + _FIRST_S, _FIRST_S))
+            if plan.due <= now:
+                plan.pause_s = min(2 * plan.pause_s, self._longest_s[pool.target.provider.name])
+                plan.due = now + plan.pause_s
+                due.append(self.probe(pool, key))
+        await asyncio.gather(*due)
+
+    async def probe(self, pool: Pool, key: Key) -> bool | None:
+        """Whether the provider accepts the key; None if that cannot be told now. The pool is told."""
+        refusal = await self._ask(pool, key)
+        if refusal is None or refusal.status == 408 or refusal.status >= 500:
+            return None
+        if not blames_key(refusal):
+            pool.revive(key)
+            return True
+        pool.kill(key, refusal.code or ("no_money" if refusal.status == 402 else "unauthorized"))
+        return False
+
+    async def _ask(self, pool: Pool, key: Key) -> Refusal | None:
+        """What a cheap read is answered; None for no answer."""
+        target = pool.target
+        headers = {"Accept": "application/json", "User-Agent": "threads-gateway"}
+        if (beta := target.provider.vendor.beta_header(())) is not None:
+            headers["OpenAI-Beta"] = beta
+        outbound = Outbound("GET", url_of(target.provider, _READ.template, "limit=1"), headers)
+        try:
+            credentials = await self._keyring(target, key).headers()
+            answer = await self._upstreams[target.provider.name].open(
+                outbound,
+                credentials,
+                body=b"",
+                size_bytes=0,
+                deadline=asyncio.get_running_loop().time() + _PROBE_S,
+            )
+            async with answer:
+                return read_refusal(answer.status, await answer.read(_ANSWER_BYTES))
+        except KeyRefused:
+            return Refusal(401)
+        except AttemptFailed:
+            return None
