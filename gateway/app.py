@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from gateway.alerts import Alerts, Tell, tell_nobody
@@ -18,11 +18,12 @@ from gateway.demo import DemoServer
 from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.ids import IdSigner
-from gateway.model import Directory
+from gateway.model import Directory, Target
 from gateway.ownership import Ownership
 from gateway.pool import Pool
 from gateway.probing import Probing
 from gateway.recipes import Recipes
+from gateway.reloading import Load, Reloading
 from gateway.server import Server
 from gateway.store.cache import ThreadCache
 from gateway.store.coalescer import Coalescer
@@ -47,14 +48,17 @@ class CannotStart(Exception):
 class App:
     """A whole gateway in this process. `start`, then `stop`; both once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, load: Load | None = None) -> None:
+        """`load` reads the configuration again; without it nothing is ever reloaded."""
         self._config = config
+        self._load = load
         self._closing = AsyncExitStack()
         self._health: Health | None = None
         self._server: Server | None = None
         self._listening: asyncio.Server | None = None
         self.cache: ThreadCache | None = None
-        self.pools: list[Pool] = []
+        self.pools: dict[str, Pool] = {}
+        self.reloading: Reloading | None = None
         self.probing: Probing | None = None
         self.url = ""
 
@@ -84,21 +88,34 @@ class App:
         await cache.catch_up()
         await self._start_demo()
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
-        for upstream in upstreams.values():
-            self._closing.push_async_callback(upstream.close)
+        self._closing.push_async_callback(_close_all, upstreams)
         self._health = Health(lambda: store.is_ready)
         shared = Shared(store)
         self._closing.push_async_callback(shared.close)
         await shared.start()
         keyring, alert = Keyring(), self._open_alerts()
-        pools = {}
-        for route, target in directory.targets.items():
+
+        def make_pool(target: Target, config: Config) -> Pool:
             rotation = config.providers[target.provider.name].rotation
-            pools[route] = Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
-        self.pools = list(pools.values())
-        probing = self.probing = Probing(self.pools, upstreams, keyring, config)
+            return Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
+
+        pools = self.pools = {route: make_pool(target, config) for route, target in directory.targets.items()}
+        probing = self.probing = Probing(pools, upstreams, keyring)
         self._closing.push_async_callback(probing.close)
         probing.start()
+        if self._load is not None:
+            self.reloading = Reloading(
+                config,
+                self._load,
+                directory=directory,
+                homes=homes,
+                upstreams=upstreams,
+                pools=pools,
+                make_pool=make_pool,
+                probing=probing,
+            )
+            self._closing.push_async_callback(self.reloading.close)
+            self.reloading.start()
         attempts = Attempts(upstreams, pools, limits=config.limits, keyring=keyring)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
@@ -212,18 +229,26 @@ def _reason(exc: Exception) -> str:
     return str(getattr(exc, "strerror", None) or exc)
 
 
+async def _close_all(upstreams: Mapping[str, Upstream]) -> None:
+    for upstream in upstreams.values():
+        await upstream.close()
+
+
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-async def run_until_signalled(config: Config, on_started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM (running requests get `listener.shutdown_s`) or SIGINT (they get one second)."""
-    app = App(config)
+async def run_until_signalled(config: Config, load: Load, on_started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM (running requests get `listener.shutdown_s`) or SIGINT (they get one second). SIGHUP has the
+    configuration read again by `load`."""
+    app = App(config, load)
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, received.put_nowait, number)
     await app.start()
+    if app.reloading is not None:
+        loop.add_signal_handler(signal.SIGHUP, app.reloading.reload_soon, "SIGHUP")
     on_started(app.url)
     first = await received.get()
     stopping = asyncio.create_task(app.stop(_INTERRUPT_S if first is signal.SIGINT else None))

@@ -124,9 +124,10 @@ class Attempts:
     @staticmethod
     def _note_success(sending: Sending, pool: Pool, key: Key, response: Response, suspect: Key | None) -> None:
         made = response.document.get("id") if type(response.document) is dict else None
+        ids = {**sending.ids, **({sending.operation.kind: made} if type(made) is str else {})}
         if suspect is not None:
             pool.note_mismatch(suspect, sending.about)
-        pool.note_success(key, sending.ids, made if type(made) is str else None)
+        pool.note_success(key, ids)
         if sending.operation.answers == "deleted":
             pool.forget(sending.about)
 

@@ -12,8 +12,8 @@ class Breaker:
     long, up to a minute. In this process only. Times are of `clock`, in seconds."""
 
     def __init__(self, failures: int, open_s: float, *, clock: Callable[[], float]) -> None:
-        self._failures = failures
-        self._first_open_s = open_s
+        self.failures = failures
+        self.first_open_s = open_s
         self._clock = clock
         self._in_a_row = 0
         self._open_s = open_s
@@ -22,7 +22,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        return self._in_a_row >= self._failures
+        return self._in_a_row >= self.failures
 
     def wait_s(self) -> float:
         """How long until a request may be sent; 0 if it may now. After the wait the first that asks is the trial."""
@@ -39,7 +39,7 @@ class Breaker:
     def note_success(self) -> bool:
         """The provider answered something of use. Whether it had been open."""
         was_open = self.is_open
-        self._in_a_row, self._open_s, self._is_trying = 0, self._first_open_s, False
+        self._in_a_row, self._open_s, self._is_trying = 0, self.first_open_s, False
         return was_open
 
     def note_failure(self) -> bool:
@@ -50,10 +50,10 @@ class Breaker:
         if self._is_trying:
             self._is_trying = False
             self._open_s = min(_LONGEST_S, 2 * self._open_s)
-        elif self._in_a_row > self._failures:
+        elif self._in_a_row > self.failures:
             return False  # one that was under way when it opened
         self._open_until = self._clock() + self._open_s
-        return self._in_a_row == self._failures
+        return self._in_a_row == self.failures
 
     def forget_trial(self) -> None:
         """The request that tried was given up by its caller: another may."""

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match given.command:
             case "serve":
-                return _serve(load(given.config))
+                return _serve(given.config, load(given.config))
             case "check":
                 return _check(given.config)
             case _:
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(config: Config) -> int:
+def _serve(path: Path, config: Config) -> int:
     # What only a running gateway needs is imported here, so that the other commands answer at once.
     from gateway import telemetry
     from gateway.app import CannotStart, run_until_signalled
@@ -61,11 +62,15 @@ def _serve(config: Config) -> int:
         print(_greeting(config, url), flush=True)
 
     try:
-        asyncio.run(run_until_signalled(config, greet))
+        asyncio.run(run_until_signalled(config, partial(_load_again, path), greet))
     except (CannotStart, GatewayError) as error:
         print(f"threads-gateway: {getattr(error, 'message', error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _load_again(path: Path, files: set[Path]) -> Config:
+    return load(path, files=files)
 
 
 def _check(path: Path) -> int:

@@ -91,6 +91,7 @@ def _read_secret(value: Any, info: ValidationInfo) -> Secret:
         return Secret(found, value)
     if isinstance(value, str) and value.startswith("file:"):
         path = source.folder / value.removeprefix("file:")
+        source.files.add(path)
         try:
             found = path.read_text().strip()
         except (OSError, ValueError) as exc:
@@ -108,6 +109,8 @@ class Source:
     def __init__(self, folder: Path = Path(), environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.environ = os.environ if environ is None else environ
+        self.files: set[Path] = set()
+        """What was read besides the configuration itself: files with secrets."""
 
 
 def _check_name(name: str) -> str:
@@ -443,8 +446,10 @@ class Config(_Section):
     demo: Demo | None = None
 
 
-def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
-    """Read and check the whole file. Raises ConfigError with every fault found."""
+def load(path: Path, environ: Mapping[str, str] | None = None, *, files: set[Path] | None = None) -> Config:
+    """Read and check the whole file. Raises ConfigError with every fault found. To `files` are added those that hold
+    its secrets."""
+    source = Source(path.parent, environ)
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text())
     except OSError as exc:
@@ -454,9 +459,12 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     except YAMLError as exc:
         raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
     try:
-        config = Config.model_validate(_without_nulls(document), context=Source(path.parent, environ))
+        config = Config.model_validate(_without_nulls(document), context=source)
     except ValidationError as exc:
         raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
+    finally:
+        if files is not None:
+            files |= source.files
     if faults := list(_contradictions(config)):
         raise ConfigError(str(path), faults)
     return config

@@ -138,9 +138,14 @@ class Reply:
 
 
 class Directory:
-    """Who may call and what stands behind: built once from the configuration, read by the phases."""
+    """Who may call and what stands behind: built from the configuration, read by the phases. A request that is under
+    way keeps the values it was given."""
 
     def __init__(self, config: Config) -> None:
+        self.update(config)
+
+    def update(self, config: Config) -> None:
+        """Take another configuration's place, all at once."""
         tenant_ids = {name: tenant.id or name for name, tenant in config.tenants.items()}
         self.providers: Mapping[str, Provider] = {
             name: _provider(name, config, tenant_ids) for name in config.providers

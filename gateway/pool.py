@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +20,10 @@ from gateway.breaker import Breaker
 from gateway.config import Rotation
 from gateway.errors import NEVER_REPEAT, AttemptFailed, GatewayError
 from gateway.model import Key, Target
+from gateway.operations import BY_NAME
 from gateway.phases.blame import UNCLEAR_S, Blame, blame
 from gateway.phases.judge import Refusal
+from gateway.phases.rewrite_out import path_of
 from gateway.store.key_states import KeyPlace, KeyState, KeyStates
 from gateway.store.key_usage import KeyUsage
 from gateway.strategies import STRATEGIES
@@ -29,6 +31,8 @@ from gateway.strategies.strategy import Choice
 from gateway.telemetry import log
 
 _PROBED = ("invalid_api_key", "unauthorized", "no_money")
+_PROVING = ("thread", "assistant", "file", "vector_store")
+"""Kinds of objects that are found by their own id alone."""
 _SEEN_LIMIT = 10_000
 _FORBIDDEN_IN_A_ROW = 5
 _FORBIDDEN_REST_S = 60.0
@@ -85,10 +89,32 @@ class Pool:
         self._warned: set[str] = set()
         self._clock = clock
         self._chance = chance
-        self._uses = {key.name: _Use() for key in target.account.keys}
+        self._uses: defaultdict[str, _Use] = defaultdict(_Use)
+        """By fingerprint: a new secret under an old name is another key."""
         self._breaker = Breaker(rotation.breaker_failures, rotation.breaker_open_s, clock=clock)
-        self._seen: OrderedDict[str, str] = OrderedDict()
-        """Upstream id → the key that made or read it, for those that were seen last."""
+        self._seen: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        """Upstream id → its kind and the fingerprint of the key that made or read it, for those that were seen last."""
+
+    def update(self, target: Target, rotation: Rotation) -> None:
+        """The account as another configuration has it. Keys that are gone are used no more; what they are at ends by
+        itself."""
+        if rotation.strategy != self._rotation.strategy:
+            self._strategy = STRATEGIES[rotation.strategy]()
+        self.target, self._rotation = target, rotation
+        self.limits_belong_to = rotation.rate_limits_belong_to or target.provider.vendor.rate_limits_belong_to
+        self._breaker.failures, self._breaker.first_open_s = rotation.breaker_failures, rotation.breaker_open_s
+
+    @property
+    def longest_probe_s(self) -> float:
+        return self._rotation.longest_probe_s
+
+    def proofs(self) -> list[str]:
+        """Paths of objects that keys of this account have made or read, the last seen first."""
+        return [
+            path_of(BY_NAME[f"get_{kind}"], {kind: upstream})
+            for upstream, (kind, _) in reversed(self._seen.items())
+            if kind in _PROVING
+        ]
 
     # --- before an attempt -----------------------------------------------------------------------------------------
     def check(self, model: str) -> None:
@@ -112,11 +138,11 @@ class Pool:
         if not ready:
             return None
         key = self._strategy(Choice(ready, thread, self.in_flight()))
-        return Lease(key, self._uses[key.name])
+        return Lease(key, self._uses[key.fingerprint])
 
     def in_flight(self) -> dict[str, int]:
         """Requests under way in this process, by name of key; streams until their end."""
-        return {name: use.in_flight for name, use in self._uses.items()}
+        return {key.name: self._uses[key.fingerprint].in_flight for key in self.target.account.keys}
 
     def ready(self) -> list[Key]:
         now = self._clock()
@@ -182,15 +208,15 @@ class Pool:
         return f"account '{self.target.account.name}' of provider '{self.target.provider.name}'"
 
     # --- after an attempt ------------------------------------------------------------------------------------------
-    def note_success(self, key: Key, ids: Mapping[str, str], made: str | None) -> None:
-        """The provider did what was asked, with this key."""
+    def note_success(self, key: Key, ids: Mapping[str, str]) -> None:
+        """The provider did what was asked, with this key. `ids` are upstream ids of what it was about, by kind."""
         self._count(key, errors=0)
-        use = self._uses[key.name]
+        use = self._uses[key.fingerprint]
         use.limited_in_a_row = 0
         use.forbidden.clear()
         self._note_answer()
-        for upstream in (*ids.values(), *([made] if made else [])):
-            self._seen[upstream] = key.name
+        for kind, upstream in ids.items():
+            self._seen[upstream] = (kind, key.fingerprint)
             self._seen.move_to_end(upstream)
         while len(self._seen) > _SEEN_LIMIT:
             self._seen.popitem(last=False)
@@ -242,9 +268,10 @@ class Pool:
         """Whether this 404 may be the key's fault: another key that is ready has seen the object just now."""
         if isinstance(outcome, AttemptFailed) or outcome.status != 404:
             return False
-        seen_by = self._seen.get(about)
-        others = {other.name for other in self.ready()} - {key.name, *refused}
-        return seen_by is not None and seen_by in others
+        _, seen_by = self._seen.get(about, ("", ""))
+        return any(
+            other.fingerprint == seen_by for other in self.ready() if other.name not in refused and other is not key
+        )
 
     def note_given_up(self) -> None:
         """The caller left, and nobody knows what the provider would have said."""
@@ -255,7 +282,7 @@ class Pool:
             log.info("account.up", **self._where)
 
     def _rest(self, key: Key, found: Blame) -> None:
-        use = self._uses[key.name]
+        use = self._uses[key.fingerprint]
         rest_s = found.rest_s
         if rest_s is None:
             backoff_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2**use.limited_in_a_row)
@@ -288,7 +315,7 @@ class Pool:
         self._states.clear(self.place(key))
 
     def _count_forbidden(self, key: Key, about: str) -> None:
-        use = self._uses[key.name]
+        use = self._uses[key.fingerprint]
         use.forbidden.add(about)
         if len(use.forbidden) >= _FORBIDDEN_IN_A_ROW:
             use.forbidden.clear()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.config import Config
 from gateway.credentials import KeyRefused, Keyring
 from gateway.errors import AttemptFailed
 from gateway.model import Key, Outbound
@@ -22,6 +21,8 @@ from gateway.upstream import Upstream
 _FIRST_S = 5.0
 _LOOK_S = 1.0
 _PROBE_S = 10.0
+_PROOFS = 3
+"""Objects that a new key is asked for: the first may be gone by now."""
 _ANSWER_BYTES = 1024 * 1024
 _READ = BY_NAME["list_assistants"]
 
@@ -39,17 +40,15 @@ class Probing:
 
     def __init__(
         self,
-        pools: Collection[Pool],
+        pools: Mapping[str, Pool],
         upstreams: Mapping[str, Upstream],
         keyring: Keyring,
-        config: Config,
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._pools = pools
         self._upstreams = upstreams
         self._keyring = keyring
-        self._longest_s = {name: provider.rotation.longest_probe_s for name, provider in config.providers.items()}
         self._pause = pause
         self._plans: dict[tuple[str, str], _Plan] = {}
         self._running: asyncio.Task[None] | None = None
@@ -73,17 +72,21 @@ class Probing:
 
     async def look(self) -> None:
         """Try every key that is due, and warn of those that end soon."""
-        for pool in self._pools:
+        for pool in self._pools.values():
             pool.warn_of_expiry()
         now = asyncio.get_running_loop().time()
-        wanted = {(pool.target.account.route, key.name): (pool, key) for pool in self._pools for key in pool.doubtful()}
+        wanted = {
+            (pool.target.account.route, key.name): (pool, key)
+            for pool in self._pools.values()
+            for key in pool.doubtful()
+        }
         for place in self._plans.keys() - wanted.keys():
             del self._plans[place]
         due = []
         for place, (pool, key) in wanted.items():
             plan = self._plans.setdefault(place, _Plan(now + _FIRST_S, _FIRST_S))
             if plan.due <= now:
-                plan.pause_s = min(2 * plan.pause_s, self._longest_s[pool.target.provider.name])
+                plan.pause_s = min(2 * plan.pause_s, pool.longest_probe_s)
                 plan.due = now + plan.pause_s
                 due.append(self.probe(pool, key))
         await asyncio.gather(*due)
@@ -99,13 +102,25 @@ class Probing:
         pool.kill(key, refusal.code or ("no_money" if refusal.status == 402 else "unauthorized"))
         return False
 
-    async def _ask(self, pool: Pool, key: Key) -> Refusal | None:
-        """What a cheap read is answered; None for no answer."""
+    async def belongs(self, pool: Pool, key: Key) -> bool | None:
+        """Whether a key finds what others of its account made or read; None if that cannot be told: nothing was seen
+        yet, or the provider does not say."""
+        for path in pool.proofs()[:_PROOFS]:
+            answer = await self._ask(pool, key, path)
+            if answer is not None and answer.status < 300:
+                return True
+            if answer is None or answer.status != 404:
+                return None
+        return False if pool.proofs() else None
+
+    async def _ask(self, pool: Pool, key: Key, path: str | None = None) -> Refusal | None:
+        """What a read is answered, by default a cheap one of anybody; None for no answer."""
         target = pool.target
         headers = {"Accept": "application/json", "User-Agent": "threads-gateway"}
         if (beta := target.provider.vendor.beta_header(())) is not None:
             headers["OpenAI-Beta"] = beta
-        outbound = Outbound("GET", url_of(target.provider, _READ.template, "limit=1"), headers)
+        url = url_of(target.provider, path) if path else url_of(target.provider, _READ.template, "limit=1")
+        outbound = Outbound("GET", url, headers)
         try:
             credentials = await self._keyring(target, key).headers()
             answer = await self._upstreams[target.provider.name].open(

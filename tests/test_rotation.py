@@ -58,7 +58,7 @@ async def test_a_revoked_key_is_out_and_comes_back_when_it_is_good_again(
         assert keys_used(events) == [("one", 200)]
     [dead] = events.named("key.dead")
     assert (dead["level"], dead["key"], dead["why"], dead["account"]) == ("error", "two", "invalid_api_key", "acme")
-    pool, probing = gateway.app.pools[0], gateway.app.probing
+    pool, probing = next(iter(gateway.app.pools.values())), gateway.app.probing
     two = pool.target.account.keys[1]
     assert await probing.probe(pool, two) is False
     vendor.simulator.faults.clear()
@@ -81,7 +81,7 @@ async def test_replicas_learn_of_a_dead_key_from_each_other(
     for _ in range(2):
         await read(one, made["id"])
     assert len(events.named("key.dead")) == 1
-    pool = two.app.pools[0]
+    pool = next(iter(two.app.pools.values()))
     await eventually(lambda: [key.name for key in pool.ready()] == ["one"], within_s=2)
     await read(two, made["id"])
     assert keys_used(events) == [("one", 200)]
@@ -219,7 +219,7 @@ async def test_streams_count_as_under_way_until_they_end(
     headers = {"Authorization": "Bearer alice-key"}
     async with gateway.session.post(gateway.url + "/v1/threads/runs", json=body, headers=headers) as response:
         await response.content.readany()
-        pool = gateway.app.pools[0]
+        pool = next(iter(gateway.app.pools.values()))
         assert sorted(pool.in_flight().values()) == [0, 1]
         [busy] = [name for name, count in pool.in_flight().items() if count]
         for _ in range(3):

@@ -35,6 +35,10 @@ class Homes:
         candidates = own or shared
         return candidates[rendezvous(tenant.id, sorted(candidates))]
 
+    def forget(self) -> None:
+        """The directory has changed: `settle` reads anew what is remembered; meanwhile the hash decides."""
+        self._homes.clear()
+
     async def settle(self) -> None:
         """Read what is remembered and remember what was not, for all tenants. Raises StoreAway."""
         for provider in self._directory.providers.values():
