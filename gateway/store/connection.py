@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.telemetry import log
@@ -132,6 +132,8 @@ class Store:
         )
         self.redis: Redis = Redis(connection_pool=pool)
         self.prefix = prefix
+        self._url = url
+        self._timeout_s = timeout_s
         # A semaphore in front of a plain pool is fair; redis-py's own blocking pool starves waiters.
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._presence = Presence(self._ping, client="store", pause=pause)
@@ -145,6 +147,19 @@ class Store:
     def key(self, *parts: str) -> str:
         """A key of this gateway; parts are joined by colons and must not come from callers unchecked."""
         return ":".join((self.prefix, *parts))
+
+    def subscriber(self) -> Redis:
+        """A client for one who listens, which takes a connection for itself. To be closed by its user, who is told of
+        failures as redis-py raises them (FAULTS) and gives reads their own timeouts."""
+        pool: ConnectionPool = ConnectionPool.from_url(
+            self._url,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+            protocol=2,
+        )
+        return Redis.from_pool(pool)
 
     async def run(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """The answer to `command`. Raises StoreAway, at once while the store is known to be away."""
