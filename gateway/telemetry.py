@@ -29,6 +29,7 @@ EVENTS: dict[str, str] = {
     "request.done": "one line for each request, whatever happened",
     "request.malformed": "bytes that are no HTTP request were answered with 400",
     "request.crashed": "a fault of the gateway itself: the caller got 500, the traceback is here",
+    "operator.acted": "a person rested, drained, revived or tested a key, or disabled or enabled a provider or tenant",
     "home.chosen": "a tenant got its home account at a provider",
     "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
     "index.lost": "the owner of a created object could not be noted before the gateway stopped",

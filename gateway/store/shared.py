@@ -1,0 +1,89 @@
+"""What replicas and operators share beside cached answers: the states of keys, switches, counts, and acts.
+
+A gateway `start`s it and follows; a command only `load`s it, reads or changes, and `flush`es.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from gateway.store.acts import Acts
+from gateway.store.connection import Store, StoreAway
+from gateway.store.key_states import KeyStates
+from gateway.store.key_usage import KeyUsage
+from gateway.store.subscription import Subscription
+from gateway.store.switches import Switches
+
+_REFRESH_S = 0.5
+"""Messages come within milliseconds; this is for the one that is lost. Two of these make the second within which
+everything is in force everywhere."""
+_COUNT_S = 1.0
+
+
+class Shared:
+    """All of it, for one store. `start` after the store's `connect`; `close` before the store's."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.keys = KeyStates(store, clock=clock)
+        self.switches = Switches(store, clock=clock)
+        self.usage = KeyUsage(store)
+        self.acts = Acts(store)
+        self._store = store
+        self._pause = pause
+        self._mirrors = (self.keys.mirror, self.switches.mirror)
+        heard_by = {mirror.channel: mirror.hear for mirror in self._mirrors}
+        self.subscription = Subscription(store, heard_by, pause=pause)
+        self._working: list[asyncio.Task[None]] = []
+
+    async def load(self) -> None:
+        """Read what is shared, and tell what the store does not know. Raises StoreAway."""
+        for mirror in self._mirrors:
+            await mirror.settle()
+
+    async def flush(self) -> None:
+        """Tell the store what it has not been told. Raises StoreAway."""
+        for mirror in self._mirrors:
+            await mirror.flush()
+        await self.usage.flush()
+
+    async def start(self) -> None:
+        """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
+        knowledge decides, until it is back."""
+        with suppress(StoreAway):
+            await self._follow()
+        self._store.on_return.append(self._follow)
+        self.subscription.start()
+        self._working = [
+            asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
+            asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
+        ]
+
+    async def _follow(self) -> None:
+        await self.load()
+        await self.acts.follow()
+
+    async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._pause(every_s)
+            with suppress(StoreAway):
+                await work()
+
+    async def close(self) -> None:
+        """Follow no more, and tell the store what is left, if it is there."""
+        for task in self._working:
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+        await self.subscription.close()
+        for mirror in self._mirrors:
+            await mirror.close()
+        with suppress(StoreAway):
+            await self.usage.flush()
