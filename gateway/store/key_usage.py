@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from gateway.store.connection import Store
 from gateway.store.key_states import KeyPlace
@@ -44,6 +44,9 @@ class KeyCounts:
     errors: int = 0
     tokens: int = 0
     last_used_s: int = 0
+
+
+_COUNTED = frozenset(each.name for each in fields(KeyCounts))
 
 
 class KeyUsage:
@@ -86,6 +89,7 @@ class KeyUsage:
         found = await self._store.run(lambda redis: redis.hgetall(self._key))
         sums: dict[KeyPlace, KeyCounts] = defaultdict(KeyCounts)
         for field, value in found.items():
-            route, fingerprint, what = str(field).split(":")
-            setattr(sums[KeyPlace(route, fingerprint)], what, int(value))
+            place, _, what = str(field).rpartition(":")
+            if what in _COUNTED:  # else another release counts it
+                setattr(sums[KeyPlace(*place.split(":"))], what, int(value))
         return dict(sums)

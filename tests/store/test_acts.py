@@ -53,6 +53,17 @@ async def test_an_act_is_logged_once_however_often_it_was_written_and_read(
     assert len(events.named("operator.acted")) == 1
 
 
+async def test_what_another_release_writes_stops_nothing(
+    open_replica: OpenReplica, events: Events, plain: Redis, prefix: str
+) -> None:
+    gateway = await open_replica(is_started=False)
+    await gateway.shared.acts.follow()
+    for words in ({"id": "1", "at_s": "soon"}, {"id": "2", "what": "else"}):
+        plain.xadd(f"{prefix}:acts", dict(words))
+    await gateway.shared.acts.follow()
+    assert [event["acted_s"] for event in events.named("operator.acted")] == [None, None]
+
+
 async def test_more_acts_than_are_read_at_once_are_all_logged(open_replica: OpenReplica, events: Events) -> None:
     operator, gateway = await open_replica(is_started=False), await open_replica(is_started=False)
     await gateway.shared.acts.follow()

@@ -34,6 +34,14 @@ async def test_counts_of_all_replicas_are_summed(open_replica: OpenReplica) -> N
     assert (await a.shared.usage.counts())[TWO] == KeyCounts(3, 0, 1, 8)
 
 
+async def test_what_another_release_counts_is_left_out(open_replica: OpenReplica, plain: Redis, prefix: str) -> None:
+    a = await open_replica(is_started=False)
+    a.shared.usage.note(ONE, 1.0, requests=1)
+    await a.shared.usage.flush()
+    plain.hset(f"{prefix}:usage", mapping={":".join((*ONE, "cached")): 1, "strange": "x"})
+    assert await a.shared.usage.counts() == {ONE: KeyCounts(1, 0, 0, 1)}
+
+
 async def test_an_answer_that_is_lost_counts_nothing_twice(open_replica: OpenReplica, gate: Gate) -> None:
     a = await open_replica(gate.url, is_started=False)
     a.shared.usage.note(ONE, 1.0, requests=1)

@@ -292,6 +292,15 @@ async def test_what_another_release_wrote_is_left_alone(open_process: OpenProces
     assert b.mirror.all(b.clock.now) == dict.fromkeys("fgh", "mine")
 
 
+@pytest.mark.parametrize("message", ["", "no JSON", "[]", "null", '["a", "b"]', '[null, "v", ["odd"]]', "[1, 2, 3]"])
+async def test_a_message_that_says_nothing_does_no_harm(message: str, open_process: OpenProcess) -> None:
+    a = await open_process()
+    a.put("one")
+    a.mirror.hear(message)
+    a.mirror.hear('[null, "v", ["f", 5, "g", "x"]]')
+    assert a.mirror.all(a.clock.now) == {"f": "one"}
+
+
 _names = itertools.count()
 STEPS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "clear", "flush", "refresh", "tick", "behind"])),
