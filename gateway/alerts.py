@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Literal
 
 import aiohttp
 
 from gateway import codec
+from gateway.ending import end
 from gateway.telemetry import log
 
 Alert = Literal["key.dead", "key.expires_soon", "key.account_mismatch", "account.down"]
@@ -71,8 +71,6 @@ class Alerts:
     async def close(self) -> None:
         """What has not been sent by now is lost; the log has it."""
         if self._sending is not None:
-            self._sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sending
+            await end([self._sending])
         if self._session is not None:
             await self._session.close()

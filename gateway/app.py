@@ -59,6 +59,7 @@ class App:
         self.cache: ThreadCache | None = None
         self.pools: dict[str, Pool] = {}
         self.reloading: Reloading | None = None
+        self.shared: Shared | None = None
         self.probing: Probing | None = None
         self.url = ""
 
@@ -90,7 +91,7 @@ class App:
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
         self._closing.push_async_callback(_close_all, upstreams)
         self._health = Health(lambda: store.is_ready)
-        shared = Shared(store)
+        shared = self.shared = Shared(store)
         self._closing.push_async_callback(shared.close)
         await shared.start()
         keyring, alert = Keyring(), self._open_alerts()
@@ -128,6 +129,7 @@ class App:
             recipes=Recipes(attempts),
             ownership=ownership,
             caching=Caching(cache, config.cache, signer),
+            switches=shared.switches,
             health=self._health,
         )
         await self._listen(gateway, bound)

@@ -1,12 +1,14 @@
-"""`threads-gateway`: serve, check a configuration, print its schema.
+"""`threads-gateway`: serve, check a configuration, print its schema, and what operators do with a running gateway.
 
-Exit codes: 0 all went well; 1 the gateway cannot start; 2 the configuration or the command line is wrong.
+Exit codes: 0 all went well; 1 the gateway cannot start, or a command cannot do its work; 2 the configuration or the
+command line is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +17,7 @@ from pathlib import Path
 import orjson
 
 from gateway import __version__
+from gateway.commands.arguments import add_commands
 from gateway.config import Config, ConfigError, load
 
 
@@ -27,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _serve(given.config, load(given.config))
             case "check":
                 return _check(given.config)
-            case _:
+            case "config-schema":
                 return _print_schema()
+            case _:
+                return _operate(given)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -47,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=purpose, description=purpose)
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML configuration")
     commands.add_parser("config-schema", help="print the JSON schema of the configuration, for editors")
+    add_commands(commands)
     return parser
 
 
@@ -84,6 +90,20 @@ def _print_schema() -> int:
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     sys.stdout.buffer.write(orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n")
     return 0
+
+
+def _operate(given: argparse.Namespace) -> int:
+    from gateway import telemetry
+    from gateway.commands import keys, switches
+    from gateway.commands.open_shared import CommandFailed
+
+    telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
+    work = keys.run if given.command == "keys" else switches.run
+    try:
+        return asyncio.run(work(given, load(given.config)))
+    except CommandFailed as failed:
+        print(f"threads-gateway: {failed}", file=sys.stderr)
+        return failed.code
 
 
 def _greeting(config: Config, url: str) -> str:

@@ -84,6 +84,23 @@ def wrong_type(param: str, expected: str, value: Any) -> GatewayError:
     return bad_request(message, param=param, code="invalid_type")
 
 
+def tenant_disabled(reason: str) -> GatewayError:
+    """`reason` is what the person wrote who disabled it."""
+    message = f"this gateway serves you no more for the time being: {reason}"
+    return GatewayError(403, message, code="tenant_disabled", type="permission_error")
+
+
+def provider_disabled(name: str, reason: str) -> GatewayError:
+    return GatewayError(
+        503,
+        f"provider '{name}' is out of use: {reason}",
+        code="provider_disabled",
+        type="server_error",
+        source="gateway",
+        headers={"retry-after": "30"},
+    )
+
+
 def store_unavailable(what: str) -> GatewayError:
     return GatewayError(
         503,

@@ -13,7 +13,15 @@ from gateway import openapi
 from gateway.attempts import Sending
 from gateway.caching import Caching
 from gateway.config import Config
-from gateway.errors import NEVER_REPEAT, BrokenOff, GatewayError, bad_request, envelope
+from gateway.errors import (
+    NEVER_REPEAT,
+    BrokenOff,
+    GatewayError,
+    bad_request,
+    envelope,
+    provider_disabled,
+    tenant_disabled,
+)
 from gateway.health import Health
 from gateway.ids import IdSigner
 from gateway.inbound import Exchanged, Inbound
@@ -37,6 +45,7 @@ from gateway.recipes import Recipes
 from gateway.relaying import Relaying
 from gateway.shapes import find_slots
 from gateway.spool import Spool
+from gateway.store.switches import Switches
 from gateway.telemetry import Record, log
 
 
@@ -54,6 +63,7 @@ class Gateway:
         recipes: Recipes,
         ownership: Ownership,
         caching: Caching,
+        switches: Switches,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -64,6 +74,7 @@ class Gateway:
         self._recipes = recipes
         self._ownership = ownership
         self._caching = caching
+        self._switches = switches
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -105,6 +116,8 @@ class Gateway:
         self._check_size(request)
         caller = authenticate(request.headers, self._directory)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
+        if (reason := self._switches.reason_of("tenant", caller.tenant.id)) is not None:
+            raise tenant_disabled(reason)
         beta = read_beta(request.headers)
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
@@ -127,6 +140,9 @@ class Gateway:
     async def _forward(self, inbound: Inbound, record: Record) -> web.StreamResponse:
         located = self._locate(inbound)
         _note_place(record, inbound, located)
+        provider = located.target.provider
+        if (reason := self._switches.reason_of("provider", provider.id)) is not None:
+            raise provider_disabled(provider.name, reason)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange = partial(self._exchange, inbound, located, public, record)
         exchanged = await self._caching(inbound, located, exchange, record)

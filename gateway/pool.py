@@ -170,7 +170,7 @@ class Pool:
                 self._alert("key.expires_soon", **self._where, key=key.name, expires_at=expires_at)
 
     def place(self, key: Key) -> KeyPlace:
-        return KeyPlace(self.target.account.route, key.fingerprint)
+        return KeyPlace.of(self.target.account, key)
 
     def _place_of_model(self, model: str) -> KeyPlace:
         """Where the account's rest for one model is kept, beside those of its keys; "" for requests that name none."""
@@ -322,7 +322,10 @@ class Pool:
             self._rest(key, Blame("key_rests", "forbidden", _FORBIDDEN_REST_S))
 
     def _put(self, key: Key, state: KeyState) -> None:
-        self._states.put(self.place(key), state)
+        """A state is never made shorter: of several requests that find something out, each says what it heard."""
+        known = self._state(key, state.since_s)
+        if known is None or (known.kind != "dead" and known.until_s is not None and _ends(state) > known.until_s):
+            self._states.put(self.place(key), state)
 
     def _count(self, key: Key, *, errors: int) -> None:
         self._usage.note(self.place(key), self._clock(), requests=1, errors=errors)
@@ -330,6 +333,10 @@ class Pool:
     @property
     def _where(self) -> dict[str, str]:
         return {"provider": self.target.provider.name, "account": self.target.account.name}
+
+
+def _ends(state: KeyState) -> float:
+    return state.until_s if state.until_s is not None else math.inf
 
 
 def _retry_after(wait_s: float) -> dict[str, str]:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.credentials import KeyRefused, Keyring
+from gateway.ending import end
 from gateway.errors import AttemptFailed
-from gateway.model import Key, Outbound
-from gateway.operations import BY_NAME
+from gateway.model import Key
+from gateway.phases.ask import ask
 from gateway.phases.judge import Refusal, blames_key
-from gateway.phases.rewrite_in import read_refusal
-from gateway.phases.rewrite_out import url_of
 from gateway.pool import Pool
 from gateway.telemetry import log
 from gateway.upstream import Upstream
 
 _FIRST_S = 5.0
 _LOOK_S = 1.0
-_PROBE_S = 10.0
+_PATIENCE_S = 10.0
 _PROOFS = 3
 """Objects that a new key is asked for: the first may be gone by now."""
-_ANSWER_BYTES = 1024 * 1024
-_READ = BY_NAME["list_assistants"]
 
 
 @dataclass
@@ -58,9 +54,7 @@ class Probing:
 
     async def close(self) -> None:
         if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+            await end([self._running])
 
     async def _run(self) -> None:
         while True:
@@ -114,24 +108,12 @@ class Probing:
         return False if pool.proofs() else None
 
     async def _ask(self, pool: Pool, key: Key, path: str | None = None) -> Refusal | None:
-        """What a read is answered, by default a cheap one of anybody; None for no answer."""
-        target = pool.target
-        headers = {"Accept": "application/json", "User-Agent": "threads-gateway"}
-        if (beta := target.provider.vendor.beta_header(())) is not None:
-            headers["OpenAI-Beta"] = beta
-        url = url_of(target.provider, path) if path else url_of(target.provider, _READ.template, "limit=1")
-        outbound = Outbound("GET", url, headers)
+        """What a read is answered; None for no answer."""
+        upstream = self._upstreams[pool.target.provider.name]
         try:
-            credentials = await self._keyring(target, key).headers()
-            answer = await self._upstreams[target.provider.name].open(
-                outbound,
-                credentials,
-                body=b"",
-                size_bytes=0,
-                deadline=asyncio.get_running_loop().time() + _PROBE_S,
+            return await ask(
+                pool.target, key, upstream=upstream, keyring=self._keyring, path=path, patience_s=_PATIENCE_S
             )
-            async with answer:
-                return read_refusal(answer.status, await answer.read(_ANSWER_BYTES))
         except KeyRefused:
             return Refusal(401)
         except AttemptFailed:

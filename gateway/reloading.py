@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, ConfigError
+from gateway.ending import end
 from gateway.model import Account, Directory, Key, Target
 from gateway.pool import Pool
 from gateway.probing import Probing
@@ -156,9 +157,7 @@ class Reloading:
 
     async def close(self) -> None:
         """Stop, and close the connections that reloads have replaced."""
-        for task in self._working:
-            task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        await end(self._working)
         for upstream in self._retired:
             await upstream.close()
 

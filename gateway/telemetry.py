@@ -44,6 +44,7 @@ EVENTS: dict[str, str] = {
     "config.reloaded": "another configuration is in force",
     "config.refused": "the new configuration has faults; the old one stays in force",
     "config.needs_restart": "sections have changed that count only at start",
+    "operator.acted": "a person rested, drained, revived or tested a key, or disabled or enabled a provider or tenant",
     "home.chosen": "a tenant got its home account at a provider",
     "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
     "index.lost": "the owner of a created object could not be noted before the gateway stopped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import types
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -102,6 +103,19 @@ def test_the_readme_lists_every_event_with_its_meaning(event: str) -> None:
 def test_the_readme_lists_no_event_that_does_not_exist() -> None:
     table = README.partition("## Log events")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z_]+\.[a-z_]+)`", table, flags=re.MULTILINE)) == set(telemetry.EVENTS)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"keys {act}" for act in ("list", "test", "rest", "drain", "revive")),
+        *(f"{what} {act}" for what in ("providers", "tenants") for act in ("list", "disable", "enable")),
+    ],
+)
+def test_the_readme_shows_every_command_of_operators_as_it_is_taken(command: str) -> None:
+    (line,) = re.findall(rf"^threads-gateway {command}.*?(?= *#|$)", README, flags=re.MULTILINE)
+    given = cli._parser().parse_args(shlex.split(line)[1:])
+    assert f"{given.command} {given.act}" == command
 
 
 @pytest.mark.parametrize("header", [*CROSSING_TO_PROVIDER, *CROSSING_TO_CALLER])

@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from gateway import __version__, codec
 from gateway.errors import bad_request
 from gateway.lists import Page
-from gateway.model import Outbound, Provider
+from gateway.model import Outbound, Provider, Target
 from gateway.operations import Operation, Version
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
@@ -94,23 +94,26 @@ def rewrite_out(
     streaming: bool,
 ) -> Outbound:
     """Method, URL and headers for the provider; `page` is set for lists and may ask for one item more."""
-    provider, account = located.target.provider, located.target.account
-    vendor = provider.vendor
+    provider, vendor = located.target.provider, located.target.provider.vendor
     # Some vendors turn requests away that do not say who they are.
     sent = {"User-Agent": f"threads-gateway/{__version__}"}
     sent |= {name: headers[name] for name in CROSSING_TO_PROVIDER if name in headers}
     sent |= {name: value for name, value in headers.items() if name.lower().startswith("x-stainless-")}
     if (value := _beta_header(operation, vendor, beta)) is not None:
         sent["OpenAI-Beta"] = value
-    if vendor.organization_header and account.organization:
-        sent[vendor.organization_header] = account.organization
-    if vendor.project_header and account.project:
-        sent[vendor.project_header] = account.project
+    sent |= account_headers(located.target)
     # What we must read is cheap to unpack; what we pass on as it comes is asked for plain.
     sent["Accept-Encoding"] = "identity" if streaming or operation.answers in ("bytes", "any") else "gzip, deflate"
     return Outbound(
         operation.method, url_of(provider, path_of(operation, located.path_ids), _query(located, raw_query, page)), sent
     )
+
+
+def account_headers(target: Target) -> dict[str, str]:
+    """What says whose account it is, where the vendor has headers for that."""
+    vendor, account = target.provider.vendor, target.account
+    said = {vendor.organization_header: account.organization, vendor.project_header: account.project}
+    return {name: value for name, value in said.items() if name and value}
 
 
 def _beta_header(operation: Operation, vendor: Vendor, beta: Beta) -> str | None:

@@ -72,4 +72,5 @@ class Acts:
             return
         self._last_act = words.get("id")
         facts = {name: words.get(name, "") for name in ("who", "act", "kind", "name", "reason")}
-        log.info("operator.acted", **facts, acted_s=int(words.get("at_s", "0")))
+        at_s = words.get("at_s", "")
+        log.info("operator.acted", **facts, acted_s=int(at_s) if at_s.isdecimal() else None)

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.ending import end
 from gateway.telemetry import log
 
 T = TypeVar("T")
@@ -105,9 +106,7 @@ class Presence:
         """Ask no more, and end what the last return began. From now on the server counts as away."""
         self._is_away = True
         tasks = [task for task in (self._watching, *self._returning) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 class Store:

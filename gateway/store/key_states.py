@@ -9,13 +9,11 @@ ready, and the store never sees a secret.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from gateway.config import Secret
 from gateway.model import Account, Key
 from gateway.store.connection import Store
 from gateway.store.mirror import Mirror
@@ -34,12 +32,7 @@ class KeyPlace(NamedTuple):
 
     @classmethod
     def of(cls, account: Account, key: Key) -> KeyPlace:
-        return cls(account.route, fingerprint_of(key.secret))
-
-
-def fingerprint_of(secret: Secret) -> str:
-    """The first 12 hex digits of its SHA-256."""
-    return hashlib.sha256(secret.reveal().encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return cls(account.route, key.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from gateway.store.connection import Store
 from gateway.store.key_states import KeyPlace
@@ -36,7 +36,7 @@ end
 """
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class KeyCounts:
     """`last_used_s` is a second since 1970, 0 for never."""
 
@@ -44,6 +44,9 @@ class KeyCounts:
     errors: int = 0
     tokens: int = 0
     last_used_s: int = 0
+
+
+_COUNTED = frozenset(each.name for each in fields(KeyCounts))
 
 
 class KeyUsage:
@@ -61,11 +64,13 @@ class KeyUsage:
 
     def note(self, place: KeyPlace, now: float, *, requests: int = 0, errors: int = 0, tokens: int = 0) -> None:
         """Count something that a key did at `now` (seconds since 1970). In memory."""
-        counts = self._counted[place]
-        counts.requests += requests
-        counts.errors += errors
-        counts.tokens += tokens
-        counts.last_used_s = max(counts.last_used_s, int(now))
+        so_far = self._counted[place]
+        self._counted[place] = KeyCounts(
+            so_far.requests + requests,
+            so_far.errors + errors,
+            so_far.tokens + tokens,
+            max(so_far.last_used_s, int(now)),
+        )
 
     async def flush(self) -> None:
         """Add what was counted to the store. Raises StoreAway; nothing is lost or counted twice by that."""
@@ -84,8 +89,9 @@ class KeyUsage:
     async def counts(self) -> dict[KeyPlace, KeyCounts]:
         """What all replicas have told of every key. Raises StoreAway."""
         found = await self._store.run(lambda redis: redis.hgetall(self._key))
-        sums: dict[KeyPlace, KeyCounts] = defaultdict(KeyCounts)
+        sums: dict[KeyPlace, dict[str, int]] = defaultdict(dict)
         for field, value in found.items():
-            route, fingerprint, what = str(field).split(":")
-            setattr(sums[KeyPlace(route, fingerprint)], what, int(value))
-        return dict(sums)
+            place, _, what = str(field).rpartition(":")
+            if what in _COUNTED:  # else another release counts it
+                sums[KeyPlace(*place.split(":"))][what] = int(value)
+        return {place: KeyCounts(**counted) for place, counted in sums.items()}

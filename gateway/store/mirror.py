@@ -171,9 +171,13 @@ class Mirror(Generic[T]):
 
     def hear(self, message: str) -> None:
         """What the channel said. Messages may be lost, late or out of order."""
-        before, after, changed = json.loads(message)
-        for field, text in zip(changed[::2], changed[1::2], strict=True):
-            self._learn(field, text)
+        try:
+            before, after, changed = json.loads(message)
+            entries = list(zip(changed[::2], changed[1::2], strict=True))
+        except (ValueError, TypeError):  # not from a mirror; what it may have been about is read at the next refresh
+            return
+        for field, text in entries:
+            self._learn(str(field), str(text))
         if (before or None) == self._version:
             self._version = after
 
@@ -191,7 +195,8 @@ class Mirror(Generic[T]):
     async def refresh(self) -> None:
         """Find out whether the hash has changed, and read it if so. Raises StoreAway."""
         version = await self._store.run(lambda redis: redis.hget(self._key, _VERSION))
-        if version != self._version:
+        is_lost = version is None and bool(self._known)
+        if version != self._version or is_lost:
             await self._read_all()
 
     async def _read_all(self) -> None:

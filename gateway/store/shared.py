@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from gateway.ending import end
 from gateway.store.acts import Acts
 from gateway.store.connection import Store, StoreAway
 from gateway.store.key_states import KeyStates
@@ -41,7 +42,7 @@ class Shared:
         self._pause = pause
         self._mirrors = (self.keys.mirror, self.switches.mirror)
         heard_by = {mirror.channel: mirror.hear for mirror in self._mirrors}
-        self._subscription = Subscription(store, heard_by, pause=pause)
+        self.subscription = Subscription(store, heard_by, pause=pause)
         self._working: list[asyncio.Task[None]] = []
 
     async def load(self) -> None:
@@ -61,7 +62,7 @@ class Shared:
         with suppress(StoreAway):
             await self._follow()
         self._store.on_return.append(self._follow)
-        self._subscription.start()
+        self.subscription.start()
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
@@ -79,10 +80,8 @@ class Shared:
 
     async def close(self) -> None:
         """Follow no more, and tell the store what is left, if it is there."""
-        for task in self._working:
-            task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
-        await self._subscription.close()
+        await end(self._working)
+        await self.subscription.close()
         for mirror in self._mirrors:
             await mirror.close()
         with suppress(StoreAway):

@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.asyncio.client import PubSub
 
+from gateway.ending import end
 from gateway.store.connection import FAULTS, Store
 
 _REOPEN_S = 1.0
@@ -81,5 +82,4 @@ class Subscription:
 
     async def close(self) -> None:
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await end([self._listening])

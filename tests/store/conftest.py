@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from redis.asyncio import Redis as AsyncRedis
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store
 from gateway.store.embedded import EmbeddedValkey
-from tests.conftest import Events
+from gateway.store.shared import Shared
+from tests.conftest import Events, eventually
 from tests.store.gate import Gate
 
 _numbers = count()
@@ -227,3 +229,73 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+class Clock:
+    """Seconds since 1970, as a test wants them."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Pauses:
+    """What a gateway's background work waits with: nothing goes on until the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self._waiting: list[tuple[float, asyncio.Future[None]]] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        over = asyncio.get_running_loop().create_future()
+        self._waiting.append((seconds, over))
+        await over
+
+    def end(self, seconds: float) -> None:
+        """Every pause of so many seconds is over."""
+        for asked, over in self._waiting:
+            if asked == seconds and not over.done():
+                over.set_result(None)
+        self._waiting = [waiting for waiting in self._waiting if not waiting[1].done()]
+
+
+@dataclass
+class Replica:
+    """What one gateway process shares with the others."""
+
+    store: Store
+    shared: Shared
+    clock: Clock
+    pauses: Pauses
+
+
+OpenReplica = Callable[..., Awaitable[Replica]]
+
+
+@pytest.fixture
+async def open_replica(valkey: str, prefix: str) -> AsyncIterator[OpenReplica]:
+    """`await open_replica()`: one more process on the shared store, or on the one of `url`. It does nothing in the
+    background but listen, unless `pauses` end."""
+    opened: list[Replica] = []
+
+    async def open_one(
+        url: str = valkey, *, is_started: bool = True, timeout_s: float = 5, pause: Pause | None = None
+    ) -> Replica:
+        clock, pauses = Clock(), Pauses()
+        store = Store(url, prefix=prefix, timeout_s=timeout_s, pause=pause or asyncio.sleep)
+        replica = Replica(store, Shared(store, clock=clock, pause=pauses), clock, pauses)
+        opened.append(replica)
+        await store.connect()
+        if is_started:
+            await replica.shared.start()
+            if store.is_ready:
+                await eventually(lambda: replica.shared.subscription.is_open)
+        return replica
+
+    yield open_one
+    for replica in opened:
+        await replica.shared.close()
+        await replica.store.close()

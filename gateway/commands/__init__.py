@@ -1,0 +1,1 @@
+"""What operators do from a shell, beside serving: read and change what the replicas share."""

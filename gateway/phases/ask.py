@@ -1,0 +1,36 @@
+"""One read at a provider with one key, of the gateway's own accord: what the provider says to the key."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway import __version__
+from gateway.credentials import Keyring
+from gateway.model import Key, Outbound, Target
+from gateway.operations import BY_NAME
+from gateway.phases.judge import Refusal
+from gateway.phases.rewrite_in import read_refusal
+from gateway.phases.rewrite_out import account_headers, url_of
+from gateway.upstream import Upstream
+
+_CHEAP = BY_NAME["list_assistants"].template
+_ANSWER_BYTES = 1024 * 1024
+
+
+async def ask(
+    target: Target, key: Key, *, upstream: Upstream, keyring: Keyring, path: str | None = None, patience_s: float
+) -> Refusal:
+    """The status of a read, and the code if it is an error; without a `path` of something anybody may read.
+
+    Raises KeyRefused and AttemptFailed, the latter after `patience_s` too.
+    """
+    provider = target.provider
+    headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "identity"}
+    if (beta := provider.vendor.beta_header(())) is not None:
+        headers["OpenAI-Beta"] = beta
+    url = url_of(provider, path) if path is not None else url_of(provider, _CHEAP, "limit=1")
+    outbound = Outbound("GET", url, headers | account_headers(target))
+    deadline = asyncio.get_running_loop().time() + patience_s
+    presented = await keyring(target, key).headers()
+    async with await upstream.open(outbound, presented, body=b"", size_bytes=0, deadline=deadline) as answer:
+        return read_refusal(answer.status, await answer.read(_ANSWER_BYTES))
