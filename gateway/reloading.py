@@ -76,15 +76,25 @@ class Reloading:
     async def _watch(self) -> None:
         """Reload whenever a file with a secret is another than a second ago, until cancelled. Kubernetes renames the
         folder behind it, so what counts is the file that the name leads to."""
-        with suppress(ConfigError):  # it was good a moment ago; what is wrong with it now is told when it changes
+        with suppress(ConfigError):
             await asyncio.to_thread(self._read)
-        before = self._signature()
+        before = await asyncio.to_thread(self._signature)
+        await self._catch_up()
         while True:
             await self._pause(_LOOK_S)
             after = await asyncio.to_thread(self._signature)
             if after != before:
                 before = after
                 await self.reload("a file with a secret has changed")
+
+    async def _catch_up(self) -> None:
+        """A file may have changed after the gateway read it and before this looked at it first."""
+        try:
+            is_same = await asyncio.to_thread(self._read) == self._config
+        except ConfigError:
+            is_same = False
+        if not is_same:
+            await self.reload("the configuration has changed since the start")
 
     def _read(self) -> Config:
         files: set[Path] = set()
