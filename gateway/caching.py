@@ -24,6 +24,7 @@ from gateway.phases.read_facts import Facts, Run
 from gateway.phases.rewrite_out import path_of
 from gateway.store.cache import Away, Fill, Generation, Hit, Miss, Scope, ThreadCache
 from gateway.telemetry import Record
+from gateway.watching import Watch
 
 _RUN_LIFE_S = 660.0
 """A run expires ten minutes after it began, waiting for tool outputs included (OpenAI's guide to runs, 2024–2026)."""
@@ -187,7 +188,7 @@ class Caching:
         return RunWatch(self, inbound, located)
 
 
-class RunWatch:
+class RunWatch(Watch):
     """Learns from a stream how its run stands, before the caller does."""
 
     def __init__(self, caching: Caching, inbound: Inbound, located: Located) -> None:
@@ -196,7 +197,7 @@ class RunWatch:
         self._located = located
         self._seen: Run | None = None
 
-    async def __call__(self, run: Run) -> None:
+    async def on_run(self, run: Run) -> None:
         """The stream has told of a run. Waits for the store where that changes anything."""
         before, self._seen = self._seen, run
         if before is None or before.id != run.id or before.is_over != run.is_over:
