@@ -15,6 +15,7 @@ from gateway.caching import Caching
 from gateway.config import Config
 from gateway.errors import NEVER_REPEAT, BrokenOff, GatewayError, bad_request, envelope
 from gateway.health import Health
+from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.inbound import Exchanged, Inbound
 from gateway.lists import Page, is_cut_off, read_page
@@ -38,6 +39,7 @@ from gateway.relaying import Relaying
 from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.telemetry import Record, log
+from gateway.watching import Watches
 
 
 class Gateway:
@@ -54,6 +56,7 @@ class Gateway:
         recipes: Recipes,
         ownership: Ownership,
         caching: Caching,
+        idempotency: Idempotency,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -64,6 +67,7 @@ class Gateway:
         self._recipes = recipes
         self._ownership = ownership
         self._caching = caching
+        self._idempotency = idempotency
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -129,10 +133,11 @@ class Gateway:
         _note_place(record, inbound, located)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange = partial(self._exchange, inbound, located, public, record)
-        exchanged = await self._caching(inbound, located, exchange, record)
+        cached = partial(self._caching, inbound, located, exchange, record)
+        exchanged = await self._idempotency(inbound, located, public, cached, record)
         if exchanged.relayed is None or exchanged.sending is None:
             return await self._respond(inbound.request, exchanged.reply, record)
-        watch = self._caching.watch(inbound, located)
+        watch = Watches(self._caching.watch(inbound, located), exchanged.claim)
         try:
             return await self._relaying(inbound.request, exchanged.sending, exchanged.relayed, public, watch, record)
         finally:
