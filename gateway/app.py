@@ -17,6 +17,7 @@ from gateway.credentials import Keyring
 from gateway.demo import DemoServer
 from gateway.flow import Gateway
 from gateway.health import Health
+from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.model import Directory, Target
 from gateway.ownership import Ownership
@@ -30,6 +31,7 @@ from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
+from gateway.store.idempotency import IdempotencyRecords
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
 from gateway.telemetry import log
@@ -120,6 +122,7 @@ class App:
         attempts = Attempts(upstreams, pools, limits=config.limits, keyring=keyring)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
+        idempotency = self._open_idempotency(store)
         signer = IdSigner(signing_keys)
         gateway = Gateway(
             config,
@@ -130,6 +133,7 @@ class App:
             ownership=ownership,
             caching=Caching(cache, config.cache, signer),
             switches=shared.switches,
+            idempotency=idempotency,
             health=self._health,
         )
         await self._listen(gateway, bound)
@@ -172,6 +176,14 @@ class App:
         self._closing.push_async_callback(cache.drain)
         coalescer.presence.on_return.append(cache.catch_up)
         return cache
+
+    def _open_idempotency(self, store: Store) -> Idempotency:
+        records = IdempotencyRecords(store, keep_s=self._config.idempotency.keep_s)
+        self._closing.push_async_callback(records.close)
+        records.tend()
+        idempotency = Idempotency(records, self._config.idempotency)
+        self._closing.push_async_callback(idempotency.drain)
+        return idempotency
 
     async def _start_demo(self) -> None:
         demo = self._config.demo

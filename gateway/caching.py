@@ -24,12 +24,17 @@ from gateway.phases.read_facts import Facts, Run
 from gateway.phases.rewrite_out import path_of
 from gateway.store.cache import Away, Fill, Generation, Hit, Miss, Scope, ThreadCache
 from gateway.telemetry import Record
+from gateway.watching import Watch
 
 _RUN_LIFE_S = 660.0
 """A run expires ten minutes after it began, waiting for tool outputs included (OpenAI's guide to runs, 2024–2026)."""
 
 _BY_CREATION = {"create_assistant": "get_assistant", "create_thread": "get_thread", "create_message": "get_message"}
 """Creations whose answer is what the read will answer."""
+
+
+_NOT_SENT = ("account_down", "rate_limit_exceeded")
+"""Our own refusals on a provider's behalf."""
 
 
 class Caching:
@@ -142,7 +147,7 @@ class Caching:
         try:
             exchanged = await exchange()
         except GatewayError as error:
-            if error.source == "provider":
+            if error.source == "provider" and error.code not in _NOT_SENT:
                 await self.keep_out(scope, located)
             else:
                 await self._cache.end_write(scope)
@@ -199,7 +204,7 @@ class Caching:
         return RunWatch(self, inbound, located)
 
 
-class RunWatch:
+class RunWatch(Watch):
     """Learns from a stream how its run stands, before the caller does."""
 
     def __init__(self, caching: Caching, inbound: Inbound, located: Located) -> None:
@@ -208,7 +213,7 @@ class RunWatch:
         self._located = located
         self._seen: Run | None = None
 
-    async def __call__(self, run: Run) -> None:
+    async def on_run(self, run: Run) -> None:
         """The stream has told of a run. Waits for the store where that changes anything."""
         before, self._seen = self._seen, run
         if before is None or before.id != run.id or before.is_over != run.is_over:

@@ -50,12 +50,21 @@ def dumps(value: Any) -> bytes:
         return _dumps_anything(value)
 
 
-def _dumps_anything(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """The same bytes for all JSON that says the same: names of objects are in order. Never raises for what `loads`
+    gave back."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return _dumps_anything(value, sort_keys=True)
+
+
+def _dumps_anything(value: Any, *, sort_keys: bool = False) -> bytes:
     allowed = sys.getrecursionlimit()
     # Python 3.11 counts a level of JSON as a call; orjson reads 1024 levels, which is more than all it allows.
     sys.setrecursionlimit(allowed + 2048)
     try:
-        return json.dumps(value, separators=(",", ":")).encode("ascii")
+        return json.dumps(value, separators=(",", ":"), sort_keys=sort_keys).encode("ascii")
     finally:
         sys.setrecursionlimit(allowed)
 

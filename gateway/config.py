@@ -272,6 +272,15 @@ class Cache(_Section):
     """How long a request waits for the cache; then it goes on without, and so do all until the store is back."""
 
 
+class Idempotency(_Section):
+    """What becomes of requests that carry an `Idempotency-Key`. The store keeps it, for all replicas."""
+
+    keep_s: Annotated[float, Field(ge=60, le=604_800)] = 86_400
+    """How long the first answer to a key is given again to whoever repeats the request."""
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 10
+    """How long a repeat waits while the first request is in work; then it gets 409."""
+
+
 class Key(_Section):
     """One secret of an account. Keys of one account are interchangeable."""
 
@@ -443,6 +452,7 @@ class Config(_Section):
     store: Store = Store()
     cache: Cache = Cache()
     alerts: AlertsConfig = AlertsConfig()
+    idempotency: Idempotency = Idempotency()
     demo: Demo | None = None
 
 

@@ -23,6 +23,7 @@ from gateway.errors import (
     tenant_disabled,
 )
 from gateway.health import Health
+from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.inbound import Exchanged, Inbound
 from gateway.lists import Page, is_cut_off, read_page
@@ -47,6 +48,7 @@ from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.store.switches import Switches
 from gateway.telemetry import Record, log
+from gateway.watching import Watches
 
 
 class Gateway:
@@ -64,6 +66,7 @@ class Gateway:
         ownership: Ownership,
         caching: Caching,
         switches: Switches,
+        idempotency: Idempotency,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -75,6 +78,7 @@ class Gateway:
         self._ownership = ownership
         self._caching = caching
         self._switches = switches
+        self._idempotency = idempotency
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -145,10 +149,11 @@ class Gateway:
             raise provider_disabled(provider.name, reason)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange = partial(self._exchange, inbound, located, public, record)
-        exchanged = await self._caching(inbound, located, exchange, record)
+        cached = partial(self._caching, inbound, located, exchange, record)
+        exchanged = await self._idempotency(inbound, located, public, cached, record)
         if exchanged.relayed is None or exchanged.sending is None:
             return await self._respond(inbound.request, exchanged.reply, record)
-        watch = self._caching.watch(inbound, located)
+        watch = Watches(self._caching.watch(inbound, located), exchanged.claim)
         try:
             return await self._relaying(inbound.request, exchanged.sending, exchanged.relayed, public, watch, record)
         finally:

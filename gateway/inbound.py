@@ -16,6 +16,7 @@ from gateway.phases.read_facts import Facts
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_out import Beta
 from gateway.upstream import Answer
+from gateway.watching import Watch
 
 _API_VERSION = re.compile(r"(^|&)api-version=[^&]*")
 
@@ -45,10 +46,16 @@ class Inbound:
         """Whether the caller does not want what was kept."""
         return "no-cache" in self.request.headers.get("Cache-Control", "").lower()
 
+    @property
+    def may_pass_through(self) -> bool:
+        """Whether a success may go to the caller while it arrives."""
+        return self.operation.answers in ("bytes", "any") or (self.operation.streams and self.body.wants_stream)
+
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What came of a request: a whole reply, or an answer that is still arriving (`sending` and `relayed`).
+    """What came of a request: a whole reply, or an answer that is still arriving (`sending` and `relayed`); `claim` is
+    who waits for its end.
 
     `facts` are those of a success. `may_have_run`: it is no success, and yet the provider may have done the work.
     """
@@ -58,6 +65,7 @@ class Exchanged:
     may_have_run: bool = False
     sending: Sending | None = None
     relayed: Answer | None = None
+    claim: Watch = field(default_factory=Watch)
 
 
 Exchange = Callable[[], Coroutine[Any, Any, Exchanged]]

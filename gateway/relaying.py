@@ -11,14 +11,15 @@ from gateway.config import Limits, Listener
 from gateway.errors import AttemptFailed
 from gateway.model import Reply
 from gateway.phases.pass_through import PassedAnswer, PassedEvents
-from gateway.phases.read_facts import Run, read_run
-from gateway.phases.relay import OnRun, Rewriter, begin_stream, relay_file, relay_run, relay_stream
+from gateway.phases.read_facts import read_run
+from gateway.phases.relay import Rewriter, begin_stream, relay_file, relay_run, relay_stream
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import crossing_headers, rewrite_in
 from gateway.public_ids import PublicIds
 from gateway.telemetry import Record
 from gateway.upstream import Answer
+from gateway.watching import Watch
 
 
 class Relaying:
@@ -34,10 +35,10 @@ class Relaying:
         sending: Sending,
         answer: Answer,
         public: PublicIds,
-        on_run: OnRun,
+        watch: Watch,
         record: Record,
     ) -> web.StreamResponse:
-        """Our headers go out as soon as the provider's status is final. `on_run` hears of the run before the caller.
+        """Our headers go out as soon as the provider's status is final. `watch` hears of it before the caller.
 
         Raises GatewayError while nothing has gone to the caller, BrokenOff after that.
         """
@@ -45,10 +46,10 @@ class Relaying:
         async with answer:
             try:
                 if sending.operation.answers == "any":
-                    return await self._pass(request, sending, answer, public, crossing, record)
+                    return await self._pass(request, sending, answer, public, crossing, watch, record)
                 if sending.operation.answers == "bytes":
                     return await relay_file(request, answer, crossing, listener=self._listener, record=record)
-                return await self._relay_run(request, sending, answer, public, crossing, on_run, record)
+                return await self._relay_run(request, sending, answer, public, crossing, watch, record)
             except AttemptFailed as failed:
                 raise failure(failed, sending.operation, sending.target.provider) from failed
 
@@ -59,18 +60,18 @@ class Relaying:
         answer: Answer,
         public: PublicIds,
         crossing: Mapping[str, str],
-        on_run: OnRun,
+        watch: Watch,
         record: Record,
     ) -> web.StreamResponse:
         beginning = await begin_stream(answer, self._limits.answer_bytes)
         if isinstance(beginning, dict):
             if (seen := read_run(beginning)) is not None:
-                await on_run(seen)
+                await watch.on_run(seen)
             run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
             run = sending.translation.answer(run)
             return await relay_run(request, run, crossing, listener=self._listener, record=record)
         rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation)
-        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, on_run, record)
+        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, watch, record)
 
     async def _pass(
         self,
@@ -79,16 +80,20 @@ class Relaying:
         answer: Answer,
         public: PublicIds,
         crossing: Mapping[str, str],
+        watch: Watch,
         record: Record,
     ) -> web.StreamResponse:
         """An answer on a path that passes through: JSON whole, events one by one, anything else by the piece."""
         translate = PassedAnswer(public, sending.target.provider.public_models)
         if answer.content_type == "text/event-stream":
+            await watch.on_pieces()
             rewriter = PassedEvents(translate, public)
-            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, _ignore, record)
+            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, watch, record)
         if answer.content_type == "application/json":
             reply = Reply(answer.status, translate(await answer.read(self._limits.answer_bytes)), crossing)
+            await watch.on_reply(reply)
             return await respond(request, reply, record, write_timeout_s=self._listener.write_timeout_s)
+        await watch.on_pieces()
         return await relay_file(request, answer, crossing, listener=self._listener, record=record)
 
     async def _relay_stream(
@@ -99,7 +104,7 @@ class Relaying:
         beginning: bytes,
         rewriter: Rewriter,
         crossing: Mapping[str, str],
-        on_run: OnRun,
+        watch: Watch,
         record: Record,
     ) -> web.StreamResponse:
         return await relay_stream(
@@ -109,12 +114,8 @@ class Relaying:
             rewriter,
             crossing,
             provider=sending.target.provider.name,
-            on_run=on_run,
+            on_run=watch.on_run,
             listener=self._listener,
             limits=self._limits,
             record=record,
         )
-
-
-async def _ignore(run: Run) -> None:
-    """A path that passes through tells of no run."""

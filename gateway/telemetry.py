@@ -48,6 +48,7 @@ EVENTS: dict[str, str] = {
     "home.chosen": "a tenant got its home account at a provider",
     "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
     "index.lost": "the owner of a created object could not be noted before the gateway stopped",
+    "idempotency.lost": "the store was away when a request with a key ended: its repeats get `outcome_unknown`",
     "recipe.left_behind": "a vector store made for a v1 assistant could not be deleted; delete it at the provider",
     "list.cut_off": "a provider ignores cursors, so a list cannot be paged beyond what it shows",
     "store.ready": "the store answers",
