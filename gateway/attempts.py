@@ -191,7 +191,7 @@ def failure(failed: AttemptFailed, operation: Operation, provider: Provider) -> 
     if not may_have_run(operation, failed):
         return GatewayError(failed.status, message, code=failed.code, type="server_error", source="provider")
     return GatewayError(
-        failed.status,
+        504,
         f"{message}; whether the request was carried out there is unknown: look before you repeat it",
         code="outcome_unknown",
         type="server_error",

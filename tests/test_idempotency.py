@@ -682,7 +682,7 @@ async def test_a_stream_that_told_of_no_run_is_unknown(stage: Stage, thread: str
         with pytest.raises(aiohttp.ClientPayloadError):
             await stage.post(path, body)
     else:
-        assert code(await stage.post(path, body)) == (502, "outcome_unknown")
+        assert code(await stage.post(path, body)) == (504, "outcome_unknown")
     assert code(await stage.post(path, body, replica=2)) == (409, "outcome_unknown")
     assert stage.heard == heard + 1
 

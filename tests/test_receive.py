@@ -393,7 +393,7 @@ async def test_whatever_becomes_of_an_upload_its_place_is_free_again(
         while spool(gateway).held_bytes:
             await asyncio.sleep(0)
     else:
-        assert (await wire.answer()).status == {"refused": 400, "cut": 502, "two keys": 200}[outcome]
+        assert (await wire.answer()).status == {"refused": 400, "cut": 504, "two keys": 200}[outcome]
     assert {received.digest for received in vendor.simulator.journal} == {hashlib.sha256(body).hexdigest()}
     assert (spool(gateway).held_bytes, spooled_files()) == (0, 0)
 

@@ -386,7 +386,7 @@ async def test_something_that_is_no_stream_is_a_502_and_not_repeated(
     async with gateway.sdk(max_retries=2) as sdk:
         with pytest.raises(openai.InternalServerError) as broken:
             await sdk.beta.threads.runs.create(ids["thread"], assistant_id=ids["assistant"], stream=True)
-    assert (broken.value.status_code, broken.value.code) == (502, "outcome_unknown")
+    assert (broken.value.status_code, broken.value.code) == (504, "outcome_unknown")
     assert vendor.simulator.created["run"] == runs + 1
     assert body.decode() not in broken.value.message or not body
 
