@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-_AGAIN_S = 0.1
+_AGAIN_S = 0.01
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
