@@ -8,16 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.commands.open_shared import CommandFailed, open_shared, tell
 from gateway.commands.print_rows import Row, moment, print_rows
-from gateway.commands.try_key import Trial, try_key
 from gateway.config import Config
 from gateway.model import Account, Directory, Key, Provider, Target
 from gateway.store.key_states import OPERATOR, KeyPlace, KeyState
 from gateway.store.key_usage import KeyCounts
 from gateway.store.shared import Shared
-from gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.commands.try_key import Trial
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,10 @@ def _row(key: Configured, shared: Shared, counts: Mapping[KeyPlace, KeyCounts]) 
 
 async def _test(chosen: Sequence[Configured], config: Config, *, as_json: bool) -> int:
     """Also without the store: then nobody is told."""
+    # Only this command speaks to providers; the others answer sooner without an HTTP client.
+    from gateway.commands.try_key import try_key
+    from gateway.upstream import Upstream
+
     upstreams = {each.provider.name: Upstream(config.providers[each.provider.name]) for each in chosen}
     try:
         trials = await asyncio.gather(
