@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.ending import end
 from gateway.telemetry import log
@@ -184,16 +184,25 @@ class Store:
         """Find out whether the store is there. Does not raise: what needs no store goes on without it."""
         try:
             await self.run(lambda redis: redis.ping())
-            policy = await self.run(lambda redis: redis.config_get("maxmemory-policy"))
+            policy = await self.run(_eviction_policy)
         except StoreAway:
             return
-        if str(policy.get("maxmemory-policy", "")).startswith("allkeys"):
-            log.warning("store.full_policy", policy=policy["maxmemory-policy"])
+        if policy.startswith("allkeys"):
+            log.warning("store.full_policy", policy=policy)
 
     async def close(self) -> None:
         await self._presence.close()
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()
+
+
+async def _eviction_policy(redis: Redis) -> str:
+    """What the server evicts when it is full, "" if it does not tell: managed servers forbid to ask."""
+    try:
+        told = await redis.config_get("maxmemory-policy")
+    except ResponseError:
+        return ""
+    return str(told.get("maxmemory-policy", ""))
 
 
 async def _until_away(work: Awaitable[None]) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from tests.conftest import Events, StartGateway, StartVendor, edit, eventually
-from tests.store.conftest import Embed, ask
+from tests.store.conftest import Embed, OwnValkey, ask
 
 
 async def ping(redis: Redis) -> Any:
@@ -230,3 +230,16 @@ async def test_what_could_not_be_written_is_said_at_the_end(
     (lost,) = events.named("index.lost")
     assert (lost["level"], lost["tenant"], lost["kind"]) == ("error", "alice", "assistant")
     assert made["id"].startswith(lost["upstream_ids"][0])
+
+
+async def test_a_managed_server_that_forbids_to_ask_for_its_settings_is_there_all_the_same(
+    own_valkey: OwnValkey, events: Events
+) -> None:
+    async with Redis.from_url(own_valkey.url) as admin:
+        await admin.execute_command("ACL", "SETUSER", "tenant", "on", ">word", "~*", "&*", "+@all", "-config")
+    path = own_valkey.url.removeprefix("unix://")
+    store = Store(f"unix://tenant:word@{path}", prefix="managed", timeout_s=1)
+    await store.connect()
+    assert store.is_ready
+    assert events.named("store.away") == []
+    await store.close()
