@@ -95,7 +95,14 @@ class DemoServer:
             self._runner = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        return await self.send(request, self.reply(await read(request)))
+        ask = await read(request)
+        try:
+            reply = self.reply(ask)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            # A body that no rule foresaw. (The simulators have a handler of their own, in which this is a fault.)
+            refused = Refused("We could not understand the body of your request.")
+            reply = json_reply(refused.status, self.dialect.error_body(refused), {})
+        return await self.send(request, reply)
 
     def key_of(self, ask: Ask) -> str | None:
         """The key of a request, known or not."""
