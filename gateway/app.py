@@ -96,30 +96,7 @@ class App:
         shared = self.shared = Shared(store)
         self._closing.push_async_callback(shared.close)
         await shared.start()
-        keyring, alert = Keyring(), self._open_alerts()
-
-        def make_pool(target: Target, config: Config) -> Pool:
-            rotation = config.providers[target.provider.name].rotation
-            return Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
-
-        pools = self.pools = {route: make_pool(target, config) for route, target in directory.targets.items()}
-        probing = self.probing = Probing(pools, upstreams, keyring)
-        self._closing.push_async_callback(probing.close)
-        probing.start()
-        if self._load is not None:
-            self.reloading = Reloading(
-                config,
-                self._load,
-                directory=directory,
-                homes=homes,
-                upstreams=upstreams,
-                pools=pools,
-                make_pool=make_pool,
-                probing=probing,
-            )
-            self._closing.push_async_callback(self.reloading.close)
-            self.reloading.start()
-        attempts = Attempts(upstreams, pools, limits=config.limits, keyring=keyring)
+        attempts = self._open_keys(directory, homes, upstreams, shared)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store)
@@ -160,6 +137,36 @@ class App:
             url = valkey.url
             keys = keys or [(await valkey.signing_key()).encode()]
         return url, keys
+
+    def _open_keys(
+        self, directory: Directory, homes: Homes, upstreams: dict[str, Upstream], shared: Shared
+    ) -> Attempts:
+        """All that concerns keys: pools, probes, reloading; and what sends with them."""
+        config = self._config
+        keyring, alert = Keyring(), self._open_alerts()
+
+        def make_pool(target: Target, config: Config) -> Pool:
+            rotation = config.providers[target.provider.name].rotation
+            return Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
+
+        pools = self.pools = {route: make_pool(target, config) for route, target in directory.targets.items()}
+        probing = self.probing = Probing(pools, upstreams, keyring)
+        self._closing.push_async_callback(probing.close)
+        probing.start()
+        if self._load is not None:
+            self.reloading = Reloading(
+                config,
+                self._load,
+                directory=directory,
+                homes=homes,
+                upstreams=upstreams,
+                pools=pools,
+                make_pool=make_pool,
+                probing=probing,
+            )
+            self._closing.push_async_callback(self.reloading.close)
+            self.reloading.start()
+        return Attempts(upstreams, pools, limits=config.limits, keyring=keyring)
 
     def _open_alerts(self) -> Tell:
         if self._config.alerts.webhook is None:

@@ -95,7 +95,9 @@ class Attempts:
                 return outcome
             elif may_be_deleted and outcome.status == 404:
                 # Only an earlier attempt of this very request can have deleted it: that is a success.
-                return replace(outcome, status=200, document={})
+                outcome = replace(outcome, status=200, document={})
+                self._note_success(sending, pool, key, outcome, suspect)
+                return outcome
             else:
                 facts = read_refusal(outcome.status, outcome.raw)
                 told = told if blames_key(facts) else outcome
@@ -114,6 +116,7 @@ class Attempts:
             may_be_deleted |= operation.answers == "deleted" and _may_have_arrived(facts)
             await self._pause(pause_s(attempts, outcome.headers, random.random()))
         if outcome is None:
+            pool.note_given_up()
             raise pool.nothing_ready()
         if isinstance(outcome, Response):
             return told or outcome

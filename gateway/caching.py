@@ -32,7 +32,6 @@ _RUN_LIFE_S = 660.0
 _BY_CREATION = {"create_assistant": "get_assistant", "create_thread": "get_thread", "create_message": "get_message"}
 """Creations whose answer is what the read will answer."""
 
-
 _NOT_SENT = ("account_down", "rate_limit_exceeded")
 """Our own refusals on a provider's behalf."""
 
@@ -53,9 +52,7 @@ class Caching:
             if scope is None:
                 return await self._create(inbound, located, exchange)
             return await self._write(scope, inbound, located, exchange)
-        if scope is None or not inbound.operation.cacheable:
-            return await exchange()
-        if not self._ttl_s:
+        if scope is None or not inbound.operation.cacheable or not self._ttl_s:
             return await exchange()
         if inbound.wants_fresh:
             # Dropped, so that nobody is answered with something older after this.

@@ -30,7 +30,10 @@ from gateway.strategies import STRATEGIES
 from gateway.strategies.strategy import Choice
 from gateway.telemetry import log
 
-_PROBED = ("invalid_api_key", "unauthorized", "no_money")
+_PROBED = ("invalid_api_key", "unauthorized")
+"""Why keys are out that a probe decides about."""
+_OF_NO_USE = (*_PROBED, "no_money")
+"""Why keys are out for which waiting a little does not help."""
 _PROVING = ("thread", "assistant", "file", "vector_store")
 """Kinds of objects that are found by their own id alone."""
 _SEEN_LIMIT = 10_000
@@ -119,6 +122,10 @@ class Pool:
     # --- before an attempt -----------------------------------------------------------------------------------------
     def check(self, model: str) -> None:
         """Raises GatewayError: 503 while the breaker is open, 429 while the account rests."""
+        now = self._clock()
+        if (resting := self._states.get(self._place_of_model(model), now)) is not None and resting.until_s is not None:
+            raise self._limited(f"{self._name} has reached its rate limit", resting.until_s - now)
+        # Last, for a request that the breaker lets through may be its one trial.
         if (wait_s := self._breaker.wait_s()) > 0:
             raise GatewayError(
                 503,
@@ -128,9 +135,6 @@ class Pool:
                 source="provider",
                 headers=_retry_after(wait_s),
             )
-        now = self._clock()
-        if (resting := self._states.get(self._place_of_model(model), now)) is not None and resting.until_s is not None:
-            raise self._limited(f"{self._name} has reached its rate limit", resting.until_s - now)
 
     def take(self, *, refused: Collection[str], thread: str | None) -> Lease | None:
         """A key of this account and never another's; None when none is ready that was not refused already."""
@@ -180,7 +184,8 @@ class Pool:
         """Why no key can be used: 429 with the soonest `retry-after` while one only rests, else 502."""
         now = self._clock()
         states = [self._state(key, now) for key in self.target.account.keys if key.is_valid(now)]
-        ends = [state.until_s for state in states if state is not None and state.until_s and state.why not in _PROBED]
+        resting = [state for state in states if state is not None and state.why not in _OF_NO_USE]
+        ends = [state.until_s for state in resting if state.until_s is not None]
         if ends:
             return self._limited(f"all keys of {self._name} are resting", min(ends) - now)
         return GatewayError(
@@ -274,7 +279,7 @@ class Pool:
         )
 
     def note_given_up(self) -> None:
-        """The caller left, and nobody knows what the provider would have said."""
+        """Nobody was asked, or nobody waited for what the provider would have said."""
         self._breaker.forget_trial()
 
     def _note_answer(self) -> None:

@@ -11,7 +11,7 @@ from gateway.ending import end
 from gateway.errors import AttemptFailed
 from gateway.model import Key
 from gateway.phases.ask import ask
-from gateway.phases.judge import Refusal, blames_key
+from gateway.phases.judge import Refusal
 from gateway.pool import Pool
 from gateway.telemetry import log
 from gateway.upstream import Upstream
@@ -86,14 +86,15 @@ class Probing:
         await asyncio.gather(*due)
 
     async def probe(self, pool: Pool, key: Key) -> bool | None:
-        """Whether the provider accepts the key; None if that cannot be told now. The pool is told."""
+        """Whether the provider accepts the key; None if that cannot be told now. The pool is told. A key without money
+        is accepted: that it cannot pay is for the next request to find out."""
         refusal = await self._ask(pool, key)
         if refusal is None or refusal.status == 408 or refusal.status >= 500:
             return None
-        if not blames_key(refusal):
+        if refusal.status != 401:
             pool.revive(key)
             return True
-        pool.kill(key, refusal.code or ("no_money" if refusal.status == 402 else "unauthorized"))
+        pool.kill(key, refusal.code if refusal.code == "invalid_api_key" else "unauthorized")
         return False
 
     async def belongs(self, pool: Pool, key: Key) -> bool | None:

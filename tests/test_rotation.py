@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from gateway.store.key_states import KeyState
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
 from tests.simulators import faults
 
@@ -244,3 +246,44 @@ async def test_keys_have_their_times(vendor: Vendor, start_gateway: StartGateway
     for _ in range(3):
         assert (await gateway.call("POST", "/v1/threads", {}))[0] == 200
         assert [key for key, _ in keys_used(events)] == ["two"]
+
+
+async def test_a_trial_that_is_not_made_leaves_the_way_to_the_next(
+    vendor: Vendor, start_gateway: StartGateway, events: Events
+) -> None:
+    """The breaker lets one request try; if no key is ready for it, another must be let through later."""
+    rotation = {"breaker_failures": 3, "breaker_open_s": 0.1}
+    gateway = await start_gateway(vendor, change=edit(providers__aimlapi__rotation=rotation))
+    _, made, _ = await gateway.call("POST", "/v1/threads", {})
+    vendor.simulator.faults.add(faults.status(503), times=3)
+    assert (await read(gateway, made["id"]))[0] == 503
+    pool = next(iter(gateway.app.pools.values()))
+    assert gateway.app.shared is not None
+    states = gateway.app.shared.keys
+    for key in pool.target.account.keys:
+        states.put(pool.place(key), KeyState("resting", time.time(), time.time() + 60, "rate_limited"))
+    async with asyncio.timeout(5):
+        while (await read(gateway, made["id"]))[1]["error"]["code"] == "account_down":
+            await asyncio.sleep(0.02)
+    for key in pool.target.account.keys:
+        states.clear(pool.place(key))
+    async with asyncio.timeout(5):
+        while (await read(gateway, made["id"]))[0] != 200:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "PermissionDenied"])
+async def test_a_probe_never_takes_a_key_out_for_good(gateway: Running, vendor: Vendor, thread: str, code: str) -> None:
+    """Whatever the provider calls it: a key that was refused is tried again until it is good."""
+    pool, probing = next(iter(gateway.app.pools.values())), gateway.app.probing
+    assert probing is not None
+    unclear = faults.status(401, {"error": {"message": "no", "code": "unclear"}})
+    vendor.simulator.faults.add(unclear, where=with_key(vendor, 1), times=1)
+    await read(gateway, thread)
+    await read(gateway, thread)
+    two = pool.target.account.keys[1]
+    assert pool.doubtful() == [two]
+    status = 429 if code == "insufficient_quota" else 401
+    vendor.simulator.faults.add(faults.status(status, {"error": {"message": "no", "code": code}}), times=1)
+    await probing.probe(pool, two)
+    assert two in pool.ready() or pool.doubtful() == [two]

@@ -4,7 +4,7 @@ follows for the request itself is for `judge`. Pure.
 | outcome                                  | the key                                    | the account
 | 401 that names the key                   | dead, until a probe or a person revives it | –
 | any other 401                            | rests 5 s, then a probe                    | –
-| 402, 429 for want of money               | rests `no_money_s`, then a probe           | –
+| 402, 429 for want of money               | rests `no_money_s`, then is tried again    | –
 | 403                                      | counted; may be about the object           | –
 | 429, limits belong to the key            | rests as long as the vendor tells          | –
 | 429, limits belong to the account        | –                                          | rests as told
