@@ -401,6 +401,23 @@ class Provider(_Section):
         return context
 
 
+class Allowance(_Section):
+    """How much a tenant, or one of its keys, may use; beyond it 429. What is not set is not limited."""
+
+    requests_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """Requests of any kind."""
+    concurrent_requests: Annotated[int, Field(gt=0)] | None = None
+    """Requests under way at one time, in all replicas together, streams included."""
+    concurrent_streams: Annotated[int, Field(gt=0)] | None = None
+    """Streams under way at one time, in all replicas together."""
+    tokens_per_day: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of runs, both ways, from midnight UTC; once they are used no further run begins."""
+    tokens_per_month: Annotated[int, Field(gt=0)] | None = None
+    """The same from the first of the month, UTC."""
+    bytes_per_day: Annotated[int, Field(gt=0)] | None = None
+    """Bodies of requests and answers together, from midnight UTC."""
+
+
 class TenantConfig(_Section):
     """Somebody who calls the gateway. Tenants never see each other's objects."""
 
@@ -417,6 +434,8 @@ class TenantConfig(_Section):
     beta_header: Literal["optional", "required"] = "optional"
     """Whether assistants and threads need the header `OpenAI-Beta: assistants=…`, as they did at OpenAI; missing, it
     means v2."""
+    limits: Allowance = Allowance()
+    """What all keys of the tenant may use together."""
 
 
 class AlertsConfig(_Section):

@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from gateway import __version__
-from gateway.config import Config, Secret, Timeouts
+from gateway.config import Allowance, Config, Secret, Timeouts
 from gateway.config import Key as KeyConfig
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
 from gateway.vendors import VENDORS
 from gateway.vendors.vendor import Vendor
+
+UNLIMITED = Allowance()
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Tenant:
     default_provider: str | None
     homes: Mapping[str, str]
     needs_beta_header: bool = False
+    allowance: Allowance = UNLIMITED
+    """Of all its keys together."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class Caller:
 
     tenant: Tenant
     key_fingerprint: str
+    allowance: Allowance = UNLIMITED
+    """Of this key alone."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,7 @@ def _tenant(name: str, config: Config) -> Tenant:
         given.default_provider or only,
         dict(given.home_accounts),
         given.beta_header == "required",
+        given.limits,
     )
 
 
