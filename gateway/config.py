@@ -35,7 +35,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
-from gateway.ids import route_of
+from gateway.ids import TAIL_LENGTH, route_of
+from gateway.shapes import PREFIX_KINDS
 from gateway.strategies import STRATEGIES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -438,6 +439,25 @@ class TenantConfig(_Section):
     """What all keys of the tenant may use together."""
 
 
+class SharedObject(_Section):
+    """An object at a provider that the listed tenants read and run, and cannot change or delete. Keep the entry as long
+    as the object lives: it is what keeps tenants who saw the object from changing it."""
+
+    kind: Literal["assistant", "file", "vector_store"]
+    """What it is."""
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,256}$")]
+    """Its id as the provider says it, not a public id of the gateway."""
+    provider: Name
+    """Where it is."""
+    account: Name
+    """The account it is in, one that tenants share."""
+    tenants: list[Name] = Field(default_factory=list)
+    """Who reads and runs it. It stands at the older end of their lists, in the order of the configuration. It meets
+    only what is in the same account, so that must be their home account."""
+    withdrawn_from: list[Name] = Field(default_factory=list)
+    """Tenants who were listed once: whatever id of it they kept is answered 404."""
+
+
 class AlertsConfig(_Section):
     """Whom to tell of keys that died, end soon or are of another account, and of accounts that are down."""
 
@@ -463,6 +483,8 @@ class Config(_Section):
     """Providers by name; the name also stands in `/providers/{name}/v1`."""
     tenants: Annotated[Mapping[Name, TenantConfig], Field(min_length=1)]
     """Tenants by name."""
+    shared: list[SharedObject] = Field(default_factory=list)
+    """Objects that tenants have in common, such as one assistant for fifty of them."""
     signing_keys: list[Secret] = Field(default_factory=list)
     """Keys that sign ids, at least 16 characters each. All verify, the first signs. Default with the embedded
     Valkey: one is made in its folder. Whoever loses them loses every id ever issued."""
@@ -543,6 +565,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield from _provider_faults(name, provider, config.tenants)
     for name, tenant in config.tenants.items():
         yield from _tenant_faults(name, tenant, config.providers)
+    yield from _shared_faults(config)
     yield from _twins(config)
     for place, key in enumerate(config.signing_keys):
         if len(key.reveal().encode()) < 16:
@@ -616,6 +639,57 @@ def _tenant_faults(name: str, tenant: TenantConfig, providers: Mapping[str, Prov
     for provider in allowed:
         if provider in providers and not any(a.owned_by in (None, name) for a in providers[provider].accounts.values()):
             yield f"{where}.providers: {provider} has no account that is not owned by another tenant"
+
+
+def _shared_faults(config: Config) -> Iterator[str]:
+    seen: dict[tuple[str, str, str, str], int] = {}
+    for place, entry in enumerate(config.shared):
+        where = f"shared[{place}]"
+        what = (entry.provider, entry.account, entry.kind, entry.id)
+        if (first := seen.setdefault(what, place)) != place:
+            yield f"{where}: the same object as shared[{first}]"
+        provider = config.providers.get(entry.provider)
+        if provider is None:
+            yield f"{where}.provider: no provider is named {entry.provider}"
+        elif (account := provider.accounts.get(entry.account)) is None:
+            yield f"{where}.account: no account of {entry.provider} is named {entry.account}"
+        else:
+            yield from _shared_id_faults(where, entry, provider, account)
+            for name in entry.tenants:
+                if (tenant := config.tenants.get(name)) is not None:
+                    yield from _reach_faults(f"{where}.tenants", entry, name, tenant, provider)
+        for field in ("tenants", "withdrawn_from"):
+            for name in getattr(entry, field):
+                if name not in config.tenants:
+                    yield f"{where}.{field}: no tenant is named {name}"
+        for name in sorted(set(entry.tenants) & set(entry.withdrawn_from)):
+            yield f"{where}.withdrawn_from: {name} is listed in tenants too"
+
+
+def _shared_id_faults(where: str, entry: SharedObject, provider: Provider, account: Account) -> Iterator[str]:
+    if account.owned_by is not None:
+        yield f"{where}.account: {entry.account} is owned by tenant {account.owned_by}; nobody else reaches it"
+    if entry.kind == "vector_store" and vendors.VENDORS[provider.vendor].protocol == "v1":
+        yield f"{where}.kind: vendor {provider.vendor} has no vector stores"
+    for prefix, kind in PREFIX_KINDS.items():
+        if entry.id.startswith(prefix) and kind != entry.kind:
+            yield f"{where}.id: {entry.id} begins like the id of another kind: {kind}"
+    route = route_of(provider.id or entry.provider, account.id or entry.account)
+    if re.search(rf"{route}[0-9a-f]{{{TAIL_LENGTH - len(route)}}}$", entry.id):
+        yield f"{where}.id: {entry.id} is a public id; the provider's own is without the last {TAIL_LENGTH} characters"
+
+
+def _reach_faults(
+    where: str, entry: SharedObject, name: str, tenant: TenantConfig, provider: Provider
+) -> Iterator[str]:
+    """Why a listed tenant could never use the object: what it creates would be elsewhere."""
+    if tenant.providers is not None and entry.provider not in tenant.providers:
+        yield f"{where}: {name} may not use provider {entry.provider}"
+        return
+    own = next((each for each, account in provider.accounts.items() if account.owned_by == name), None)
+    home = tenant.home_accounts.get(entry.provider, own)
+    if home not in (None, entry.account):
+        yield f"{where}: the home account of {name} at {entry.provider} is {home}, and accounts cannot meet"
 
 
 def _twins(config: Config) -> Iterator[str]:

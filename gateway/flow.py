@@ -31,6 +31,7 @@ from gateway.model import Directory, Reply
 from gateway.operations import Operation
 from gateway.ownership import Ownership
 from gateway.phases.authenticate import authenticate
+from gateway.phases.check_shared import check_shared
 from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.pass_through import ids_that_pass, stay_at_provider
@@ -147,6 +148,7 @@ class Gateway:
         provider = located.target.provider
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
+        await self._check_shared(inbound, located)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange = partial(self._exchange, inbound, located, public, record)
         cached = partial(self._caching, inbound, located, exchange, record)
@@ -159,6 +161,12 @@ class Gateway:
         finally:
             await watch.end()
 
+    async def _check_shared(self, inbound: Inbound, located: Located) -> None:
+        tenant = inbound.caller.tenant
+        changed = check_shared(inbound.operation, located, tenant=tenant, directory=self._directory)
+        if changed is not None:
+            await self._ownership.check(changed, located, tenant)
+
     async def _exchange(self, inbound: Inbound, located: Located, public: PublicIds, record: Record) -> Exchanged:
         """Ask the provider, and make its answer the caller's."""
         page = _page(inbound.operation, located)
@@ -166,7 +174,10 @@ class Gateway:
         if page is not None and self._ownership.lists(sending):
             response = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
         else:
-            response = await self._recipes(sending, located, page, record)
+            # Of a shared assistant a tenant learns the ids of vector stores that are others'. Attached to its own
+            # assistant, such a store is still theirs, whatever mark it carries.
+            knows_others = inbound.caller.tenant.has_seen_shared(located.target.account.route)
+            response = await self._recipes(sending, located, page, record, trusts_marks=not knows_others)
         if page is not None and is_cut_off(response.document, page) and page.asked != inbound.operation.max_limit:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._recipes(_sending(inbound, located, page), located, page, record)

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway import __version__
-from gateway.config import Allowance, Config, Secret, Timeouts
+from gateway.config import Allowance, Config, Secret, SharedObject, Timeouts
 from gateway.config import Key as KeyConfig
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
@@ -101,6 +101,14 @@ class Target:
     account: Account
 
 
+class ObjectPlace(NamedTuple):
+    """One account-level object of a provider."""
+
+    route: str
+    kind: str
+    upstream: str
+
+
 @dataclass(frozen=True)
 class Tenant:
     """Who calls. `homes` names an account for a provider where the configuration does; the rest is remembered."""
@@ -113,6 +121,20 @@ class Tenant:
     needs_beta_header: bool = False
     allowance: Allowance = UNLIMITED
     """Of all its keys together."""
+    shared: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """Objects that it reads and runs and cannot change: route and kind → upstream ids, as the configuration has them
+    in order."""
+    withdrawn: frozenset[ObjectPlace] = frozenset()
+    """Objects that were shared with it once."""
+
+    def shares(self, place: ObjectPlace) -> bool:
+        """Whether this object is one of those that it cannot change."""
+        return place.upstream in self.shared.get((place.route, place.kind), ())
+
+    def has_seen_shared(self, route: str) -> bool:
+        """Whether an object of this account is or was shared with it. Then it may have ids of what is not its own: the
+        answers about such an object name files and vector stores."""
+        return any(route == each for each, _ in self.shared) or any(route == place.route for place in self.withdrawn)
 
 
 @dataclass(frozen=True)
@@ -162,6 +184,7 @@ class Directory:
             for account in provider.accounts.values()
         }
         self.tenants: Mapping[str, Tenant] = {name: _tenant(name, config) for name in config.tenants}
+        self.shared_objects = frozenset(_place_of(entry, config) for entry in config.shared)
         self._callers: Mapping[str, Caller] = {
             digest: Caller(self.tenants[name], digest.removeprefix("sha256:")[:12])
             for name, tenant in config.tenants.items()
@@ -234,7 +257,24 @@ def _tenant(name: str, config: Config) -> Tenant:
         dict(given.home_accounts),
         given.beta_header == "required",
         given.limits,
+        _shared_with(name, config),
+        frozenset(_place_of(entry, config) for entry in config.shared if name in entry.withdrawn_from),
     )
+
+
+def _shared_with(name: str, config: Config) -> dict[tuple[str, str], tuple[str, ...]]:
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for entry in config.shared:
+        if name in entry.tenants:
+            place = _place_of(entry, config)
+            found[place.route, place.kind] = (*found.get((place.route, place.kind), ()), place.upstream)
+    return found
+
+
+def _place_of(entry: SharedObject, config: Config) -> ObjectPlace:
+    provider = config.providers[entry.provider]
+    route = route_of(provider.id or entry.provider, provider.accounts[entry.account].id or entry.account)
+    return ObjectPlace(route, entry.kind, entry.id)
 
 
 def rendezvous(tenant: str, accounts: Sequence[str]) -> str:

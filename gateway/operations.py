@@ -59,6 +59,16 @@ class Operation:
         return self.method in ("GET", "DELETE")
 
     @property
+    def changes(self) -> str | None:
+        """The kind of the account-level object that it changes or deletes, itself or what is below it; None where it
+        makes a new one, only reads, or is about a thread."""
+        root = self.template.split("/")[2:3]
+        if self.method == "GET" or self.answers == "page" or not root:
+            return None
+        kind = root[0].strip("{}")
+        return kind if kind in ("assistant", "file", "vector_store") else None
+
+    @property
     def query_kinds(self) -> Mapping[str, str]:
         """Which query parameters hold ids, and of which kind."""
         if self.answers != "list":

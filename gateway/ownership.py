@@ -9,14 +9,16 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.attempts import Attempts, Sending
+from gateway.errors import store_unavailable, unknown_id
 from gateway.lists import Page
-from gateway.model import Tenant
+from gateway.model import ObjectPlace, Tenant
 from gateway.operations import BY_NAME
-from gateway.phases.list_owned import list_owned
+from gateway.phases.list_owned import Listed, list_owned
 from gateway.phases.locate import Located
 from gateway.phases.note_owner import note_owner
 from gateway.phases.rewrite_out import url_of
 from gateway.phases.send import Response
+from gateway.store.connection import StoreAway
 from gateway.store.owner_index import Owned, OwnerIndex
 from gateway.telemetry import Record
 
@@ -64,11 +66,22 @@ class Ownership:
             return document
 
         owned = Owned(tenant.id, target.account.route, operation.kind)
+        listed = Listed(self._index, owned, tenant.shared.get((owned.route, owned.kind), ()))
         try:
-            document = await list_owned(self._index, owned, operation, located, page, read)
+            document = await list_owned(listed, operation, located, page, read)
         except _Unreadable as unreadable:
             return unreadable.response
         return Response(200, {}, document=document)
+
+    async def check(self, place: ObjectPlace, located: Located, tenant: Tenant) -> None:
+        """Raises GatewayError 404 for an object that this tenant has not made through the gateway, 503 when the store
+        is away."""
+        try:
+            is_owned = await self._index.has(Owned(tenant.id, place.route, place.kind), place.upstream)
+        except StoreAway as exc:
+            raise store_unavailable("a change in an account with shared objects") from exc
+        if not is_owned:
+            raise unknown_id(place.kind, located.known[place.upstream])
 
     async def note(self, sending: Sending, located: Located, answered: dict[str, Any], tenant: Tenant) -> None:
         """Remember what a success created and forget what it removed, before the caller gets its answer."""

@@ -8,20 +8,7 @@ from typing import Any
 
 from gateway.ids import IdSigner
 from gateway.phases.locate import RAW, Located
-from gateway.shapes import BY_PREFIX, PROSE
-
-PREFIX_KINDS = {
-    "asst_": "assistant",
-    "thread_": "thread",
-    "msg_": "message",
-    "run_": "run",
-    "step_": "step",
-    "file-": "file",
-    "assistant-": "file",  # Azure's files
-    "vs_": "vector_store",
-    "vsfb_": "batch",
-}
-"""Usual beginnings of ids. A field tells an id's kind; a prefix is only asked in prose and in unknown objects."""
+from gateway.shapes import BY_PREFIX, PREFIX_KINDS, PROSE
 
 _ID_SHAPED = re.compile(
     # Possessive, and only then a look back: going back over every shorter word would take the square of the length.

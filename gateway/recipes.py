@@ -65,7 +65,8 @@ class Steps:
     """The calls of one recipe. `done` says, in words for the caller, what stands at the provider although the recipe
     has not come to its end."""
 
-    def __init__(self, attempts: Attempts, sending: Sending, record: Record) -> None:
+    def __init__(self, attempts: Attempts, sending: Sending, record: Record, *, trusts_marks: bool) -> None:
+        self.trusts_marks = trusts_marks
         self._attempts = attempts
         self._sending = sending
         self._record = record
@@ -138,14 +139,17 @@ class Recipes:
         self._attempts = attempts
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def __call__(self, sending: Sending, located: Located, page: Page | None, record: Record) -> Response:
+    async def __call__(
+        self, sending: Sending, located: Located, page: Page | None, record: Record, *, trusts_marks: bool = True
+    ) -> Response:
         """The provider's answer, or what a recipe makes of several: then in the caller's version already, or in v2
-        where the operation is one of both. Raises GatewayError as attempts do, and for what a recipe cannot do.
+        where the operation is one of both. `trusts_marks`: a vector store that is marked as made for a v1 assistant is
+        the caller's own, and may change with it. Raises GatewayError as attempts do, and for what a recipe cannot do.
         """
         recipe = _RECIPES.get(sending.operation.name) if sending.translation is V1_TO_V2 else None
         if recipe is None:
             return await self._attempts(sending, record)
-        asked, steps = Asked(sending, located, page), Steps(self._attempts, sending, record)
+        asked, steps = Asked(sending, located, page), Steps(self._attempts, sending, record, trusts_marks=trusts_marks)
         try:
             if sending.operation.method == "GET" or "assistant" not in located.path_ids:
                 return await recipe(steps, asked)
@@ -305,7 +309,7 @@ class Attached:
 
 async def _attached(steps: Steps, assistant: Json) -> Attached:
     ids = v1.assistant_store_ids(assistant)
-    if len(ids) != 1:
+    if len(ids) != 1 or not steps.trusts_marks:
         return Attached(ids)
     try:
         found = await steps("get_vector_store", {"vector_store": ids[0]})

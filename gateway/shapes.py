@@ -19,6 +19,19 @@ PROSE = "prose"
 BY_PREFIX = "by_prefix"
 """Marker: an id in an object we do not know; its kind is guessed from its prefix or it stays."""
 
+PREFIX_KINDS = {
+    "asst_": "assistant",
+    "thread_": "thread",
+    "msg_": "message",
+    "run_": "run",
+    "step_": "step",
+    "file-": "file",
+    "assistant-": "file",  # Azure's files
+    "vs_": "vector_store",
+    "vsfb_": "batch",
+}
+"""Usual beginnings of ids. A field tells an id's kind; a prefix is only asked in prose and in unknown objects."""
+
 
 @dataclass(frozen=True)
 class TextOr:

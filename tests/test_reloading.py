@@ -253,3 +253,17 @@ async def test_keys_rotate_under_load_and_no_request_fails(
     assert len(statuses) >= requests
     assert set(statuses) == {200}
     assert keys_of(managed) == [f"sk-{rotations}", f"sk-{rotations + 1}"]
+
+
+async def test_what_is_shared_comes_and_goes_with_the_configuration(
+    start_managed: StartManaged, vendor: Vendor
+) -> None:
+    managed = await start_managed(vendor, one="sk-1")
+    upstream = vendor.simulator.worlds["acme"].assistants.create({"model": "m"})["id"]
+    entry = {"kind": "assistant", "id": upstream, "provider": "openai", "account": "acme", "tenants": ["alice"]}
+    counts = []
+    for managed.settings["shared"] in ([], [entry], []):
+        assert await managed.reload()
+        _, listed, _ = await managed.running.call("GET", "/v1/assistants")
+        counts.append(len(listed["data"]))
+    assert counts == [0, 1, 0]

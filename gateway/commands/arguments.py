@@ -14,10 +14,12 @@ Parser = argparse.ArgumentParser
 
 
 def add_commands(commands: Commands[Parser]) -> None:
-    """`keys`, `providers` and `tenants`, each with what can be done."""
+    """`keys`, `providers`, `tenants` and `shared`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
     _add_switches(_group(commands, "tenants", "show, disable and enable tenants"), "tenant")
+    shared = _group(commands, "shared", "show the objects that tenants have in common")
+    _act(shared, "list", "every object that is shared, with whom, and under which public id each tenant has it")
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:

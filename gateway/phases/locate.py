@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from gateway.errors import GatewayError, bad_request, unknown_id
 from gateway.ids import IdSigner, SignedId
-from gateway.model import Account, Directory, Provider, Target, Tenant
+from gateway.model import Account, Directory, ObjectPlace, Provider, Target, Tenant
 from gateway.operations import Matched
 from gateway.shapes import Slot
 
@@ -159,6 +159,8 @@ def _chosen(tenant: Tenant, *, directory: Directory, chosen_provider: str | None
 
 def _upstream_id(claim: _Claim, target: Target, tenant: Tenant) -> str:
     if claim.signed is not None:
+        if ObjectPlace(claim.signed.route, claim.kind, claim.signed.upstream) in tenant.withdrawn:
+            raise unknown_id(claim.kind, claim.shown)
         return claim.signed.upstream
     account = target.account
     if account.raw_ids and account.owned_by == tenant.id and _RAW_ID.fullmatch(claim.shown):

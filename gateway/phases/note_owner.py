@@ -27,9 +27,12 @@ def note_owner(
     if operation.owned == "create" and isinstance(answered.get("id"), str):
         created[operation.kind] = [answered["id"]]
     if _file_search(sent).get("vector_stores"):
-        # Vector stores described in place are made by the vendor; only the answer tells their ids.
-        ids = _file_search(answered).get("vector_store_ids") or []
-        created["vector_store"] = [upstream for upstream in ids if isinstance(upstream, str)]
+        # Vector stores described in place are made by the vendor; only the answer tells their ids. Beside them it names
+        # those that were only attached, which may be another tenant's.
+        ids, attached = (_file_search(said).get("vector_store_ids") or [] for said in (answered, sent))
+        created["vector_store"] = [
+            upstream for upstream in ids if isinstance(upstream, str) and upstream not in attached
+        ]
     return OwnerChange(created={kind: ids for kind, ids in created.items() if ids})
 
 

@@ -40,6 +40,7 @@ _STOP_S = 5.0
 _ANSWER_S = 1.0
 _CHECK_S = 0.1
 _SOCKET_PATH_LIMIT = 100
+_SIGNING_KEY = "signing.key"
 """macOS takes socket paths of at most 104 bytes."""
 
 
@@ -197,12 +198,17 @@ class EmbeddedValkey:
                 self._process.kill()
                 await asyncio.to_thread(self._process.wait)
 
+    @staticmethod
+    def read_signing_key(data_dir: Path) -> str:
+        """The signing key of an installation. Raises OSError when none was made yet."""
+        return (data_dir / _SIGNING_KEY).read_text().strip()
+
     async def signing_key(self) -> str:
         """The signing key of this installation, made at first use beside the data it belongs to."""
-        path = self._data_dir / "signing.key"
+        path = self._data_dir / _SIGNING_KEY
         async with self._lock():
             if path.exists():
-                return path.read_text().strip()
+                return self.read_signing_key(self._data_dir)
             key = secrets.token_hex(32)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             with os.fdopen(descriptor, "w") as file:

@@ -91,6 +91,12 @@ class OwnerIndex:
         """Where an object stands in the order of creation, None if it is not there. Raises StoreAway."""
         return await self._store.run(lambda redis: redis.zscore(self._key(owned), upstream))
 
+    async def has(self, owned: Owned, upstream: str) -> bool:
+        """Whether an object is the tenant's, by what is still to be written too. Raises StoreAway."""
+        if any(late == owned and upstream in ids for late, ids in self._late):
+            return True
+        return await self.place(owned, upstream) is not None
+
     async def page(
         self, owned: Owned, *, newest_first: bool, above: float | None, below: float | None, count: int
     ) -> list[tuple[str, float]]:

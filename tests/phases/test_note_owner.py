@@ -12,6 +12,9 @@ from gateway.phases.note_owner import OwnerChange, note_owner
 IN_PLACE = {"tool_resources": {"file_search": {"vector_stores": [{"file_ids": ["f"]}]}}}
 MADE = {"tool_resources": {"file_search": {"vector_store_ids": ["vs_1"]}}}
 
+USED_AND_IN_PLACE = {"tool_resources": {"file_search": {"vector_stores": [{}], "vector_store_ids": ["vs_0"]}}}
+USED_AND_MADE = {"tool_resources": {"file_search": {"vector_store_ids": ["vs_0", "vs_1"]}}}
+
 
 @pytest.mark.parametrize(
     ("operation", "sent", "answered", "created"),
@@ -25,6 +28,7 @@ MADE = {"tool_resources": {"file_search": {"vector_store_ids": ["vs_1"]}}}
         # those that are only used are not
         ("create_assistant", MADE, {"id": "a", **MADE}, {"assistant": ["a"]}),
         ("create_thread", MADE, {"id": "thread_1", **MADE}, {}),
+        ("create_thread", USED_AND_IN_PLACE, {"id": "thread_1", **USED_AND_MADE}, {"vector_store": ["vs_1"]}),
         ("create_thread", {}, {"id": "thread_1"}, {}),
         ("create_thread", None, {"id": "thread_1"}, {}),
         ("create_message", {}, {"id": "msg_1"}, {}),
