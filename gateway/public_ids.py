@@ -16,6 +16,9 @@ _ID_SHAPED = re.compile(
 )
 _SECRET = re.compile(r"(?<![A-Za-z0-9])(sk|org|proj)[-_][A-Za-z0-9_*.-]{7,}[A-Za-z0-9_*-]")
 
+_FOUND_BY_ID = frozenset({"assistant", "thread", "file", "vector_store"})
+"""Kinds whose id alone leads to an object; the others are found only below an id of these."""
+
 _KINDS = {"run step": "step", "vector store": "vector_store", "file batch": "batch"}
 _TEMPLATES = (
     re.compile(r"No (?P<kind>[a-z ]+) found with id '(?P<id>[^']+)'"),
@@ -36,6 +39,7 @@ class PublicIds:
         self._route = located.target.account.route
         self._spelling = located.spelling
         self._known = located.known
+        self._is_shared_account = located.target.account.owned_by is None
         self._secrets = [key.secret.reveal() for key in located.target.account.keys]
         self._memory: dict[tuple[str, str], str] = {}
 
@@ -60,7 +64,9 @@ class PublicIds:
         """A vendor's sentence with its ids made public and its secrets masked.
 
         Replaced are exact ids of this request, ids in the known sentences, and long words with an id's prefix;
-        nothing else, because the rest may be the caller's own words.
+        nothing else, because the rest may be the caller's own words. On an account that tenants share what may be
+        another's id is masked: vendors repeat what they were sent, and to sign an id that a caller put into a sentence
+        would give that caller the object.
         """
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -76,14 +82,20 @@ class PublicIds:
         upstream = sentence["id"]
         if kind not in PREFIX_KINDS.values() or self._is_public(kind, upstream, done):
             return sentence[0]
-        public = self._known.get(upstream) or self(kind, upstream)
+        public = self._known.get(upstream) or self._guess(kind, upstream)
         done.add(public)
         start, end = (place - sentence.start() for place in sentence.span("id"))
         return sentence[0][:start] + public + sentence[0][end:]
 
     def _word(self, word: re.Match[str], done: set[str]) -> str:
         kind = PREFIX_KINDS[word[1]]
-        return word[0] if self._is_public(kind, word[0], done) else self(kind, word[0])
+        return word[0] if self._is_public(kind, word[0], done) else self._guess(kind, word[0])
+
+    def _guess(self, kind: str, word: str) -> str:
+        """How a word that seems to be an id is told. What this answer has in a field is this caller's."""
+        if self._is_shared_account and kind in _FOUND_BY_ID and (kind, word) not in self._memory:
+            return next((prefix for prefix in PREFIX_KINDS if word.startswith(prefix)), "") + "***"
+        return self(kind, word)
 
     def _is_public(self, kind: str, word: str, done: set[str]) -> bool:
         return word in done or self._signer.verify(word, kind=kind, tenant=self._tenant) is not None

@@ -271,8 +271,16 @@ def odd(ids: Mapping[str, str]) -> str:
     return "".join(words.format(**ids) for kind, words in ODD.items() if kind in ids)
 
 
-async def test_ids_in_any_sentence_are_public_and_public_ones_stay(vendor: Vendor, start_gateway: StartGateway) -> None:
-    """Whether the request named them or not; a public id that the vendor repeats is not signed twice."""
+def masked(ids: Mapping[str, str], *named: str) -> dict[str, str]:
+    """As a caller hears of ids when its request named these kinds. What is found by its id alone may be another's."""
+    stay = {*named, "message", "run", "step", "batch"}
+    return {kind: each if kind in stay else re.sub(r"(?<=[_-]).*", "***", each) for kind, each in ids.items()}
+
+
+async def test_ids_in_any_sentence_are_public_or_masked_and_public_ones_stay(
+    vendor: Vendor, start_gateway: StartGateway
+) -> None:
+    """A public id that the vendor repeats is not signed twice."""
     issued = remember(vendor)
     gateway = await start_gateway(vendor)
     ears = Ears(gateway, issued)
@@ -281,7 +289,7 @@ async def test_ids_in_any_sentence_are_public_and_public_ones_stay(vendor: Vendo
     told = {"message": odd(upstream), "type": "x", "param": None, "code": None, "hint": odd(upstream)}
     vendor.simulator.faults.add(faults.status(400, {"error": told}))
     error = (await ears("error", compose("get_run_step", ids, vendor=vendor), status=400)).json["error"]
-    assert (error["message"], error["hint"]) == (odd(ids), odd(ids))
+    assert (error["message"], error["hint"]) == (odd(masked(ids, "thread")),) * 2
     vendor.simulator.faults.add(faults.status(400, {"error": {"message": odd(ids)}}))
     assert await ears.refused(compose("create_thread", ids, vendor=vendor), status=400) == odd(ids)
 
@@ -303,4 +311,4 @@ async def test_an_error_in_a_stream_names_public_ids(
     call = Call("POST", f"/v1/threads/{ids['thread']}/runs", {"assistant_id": ids["assistant"], "stream": True})
     heard = await ears("stream", call)
     data = orjson.loads(heard.body.split(b"data: ")[1].split(b"\n")[0])
-    assert data == {"error": {**error, "message": odd(ids)}}
+    assert data == {"error": {**error, "message": odd(masked(ids, "thread", "assistant"))}}
