@@ -196,7 +196,7 @@ class Gateway:
             provider = self._directory.providers[str(inbound.matched.provider)]
             slots = ids_that_pass(document, provider, tenant, self._signer)
         elif document is not None:
-            slots = list(find_slots(document, operation.body or {}))
+            slots = list(find_slots(document, operation.sent))
         located = locate(
             inbound.matched,
             inbound.raw_query,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 from urllib.parse import unquote
 
@@ -58,6 +59,15 @@ class Operation:
         """Whether sending it twice does no more than sending it once."""
         return self.method in ("GET", "DELETE")
 
+    @cached_property
+    def sent(self) -> Shape:
+        """Where an id in a JSON body must be the caller's: where `body` has ids, and in fields that hold ids in the
+        answer. A vendor that keeps what it is sent would give such a field back, and there an id is made public."""
+        if not isinstance(self.body, dict) or self.answers != "object":
+            return self.body or {}
+        told = self.shape if isinstance(self.shape, dict) else {}
+        return {name: each for name, each in told.items() if _is_ids(each)} | self.body
+
     @property
     def changes(self) -> str | None:
         """The kind of the account-level object that it changes or deletes, itself or what is below it; None where it
@@ -75,6 +85,11 @@ class Operation:
             return {}
         cursors = {"after": self.kind, "before": self.kind}
         return cursors | {"run_id": "run"} if self.name == "list_messages" else cursors
+
+
+def _is_ids(shape: Shape) -> bool:
+    """Whether it is an id, or a list of ids."""
+    return isinstance(shape[0] if isinstance(shape, list) else shape, str) and shape != shapes.PROSE
 
 
 def _rows(

@@ -107,7 +107,7 @@ def located(
     return locate(
         matched,
         query,
-        list(find_slots(body, matched.operation.body or {})) if body is not None else [],
+        list(find_slots(body, matched.operation.sent)) if body is not None else [],
         tenant=directory.tenants[tenant],
         directory=directory,
         signer=SIGNER,

@@ -94,7 +94,7 @@ def places(operation: Operation) -> Iterator[Place]:
         yield Place(operation, f"path.{kind}", kind)
     for name, kind in operation.query_kinds.items():
         yield Place(operation, f"query.{name}", kind)
-    for steps, kind in leaves(operation.body or {}):
+    for steps, kind in leaves(operation.sent):
         yield Place(operation, "body." + ".".join(map(str, steps)), kind, steps)
 
 
