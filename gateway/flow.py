@@ -163,8 +163,7 @@ class Gateway:
 
     async def _check_shared(self, inbound: Inbound, located: Located) -> None:
         tenant = inbound.caller.tenant
-        changed = check_shared(inbound.operation, located, tenant=tenant, directory=self._directory)
-        if changed is not None:
+        for changed in check_shared(inbound.operation, located, tenant=tenant, directory=self._directory):
             await self._ownership.check(changed, located, tenant)
 
     async def _exchange(self, inbound: Inbound, located: Located, public: PublicIds, record: Record) -> Exchanged:

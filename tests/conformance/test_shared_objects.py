@@ -187,11 +187,42 @@ async def test_searching_and_attaching_what_is_shared_is_use(
         "file_search": {"vector_store_ids": [shared]},
         "code_interpreter": {"file_ids": [attached]},
     }
-    thread = await ok(gateway, "POST", "/v1/threads", {"tool_resources": resources}, tenant="bob")
-    assert thread["tool_resources"] == resources
+    body = {"model": "m", "tool_resources": resources}
+    assistant = await ok(gateway, "POST", "/v1/assistants", body, tenant="bob")
+    assert assistant["tool_resources"] == resources
     own = await ok(gateway, "POST", "/v1/vector_stores", {"file_ids": [attached]}, tenant="bob")
     await ok(gateway, "DELETE", f"/v1/vector_stores/{own['id']}/files/{attached}", tenant="bob")
     assert await listed(gateway, "vector_stores") == ([own["id"], shared], False)
+
+
+async def test_files_of_messages_do_not_get_into_what_others_search(
+    start_vendor: StartVendor, start_gateway: StartGateway
+) -> None:
+    """The provider adds them to the thread's vector store, so a thread gets none that is not its tenant's."""
+    vendor = await start_vendor("openai")
+    one_store = keep_store()
+    before = await start_gateway(vendor, change=one_store)
+    alices = await stage(before, "alice", vendor=vendor)
+    shared = share("assistant", upstream_of(alices["assistant"]), tenants=("bob",))
+    store = made_outside(vendor, "vector_stores")
+    gateway = await start_gateway(vendor, change=all_of(shared, share("vector_store", store), one_store))
+    [[assistant], _], [[listed_store], _] = await listed(gateway, "assistants"), await listed(gateway, "vector_stores")
+    resources = (await ok(gateway, "GET", f"/v1/assistants/{assistant}", tenant="bob"))["tool_resources"]
+    own = await create(gateway, "vector_stores", "bob")
+    for ids, expected in (
+        ([listed_store], (403, SHARED)),
+        (resources["file_search"]["vector_store_ids"], (404, None)),
+        ([own], (200, None)),
+    ):
+        body = {"tool_resources": {"file_search": {"vector_store_ids": ids}}}
+        status, answer, _ = await gateway.call("POST", "/v1/threads", body, tenant="bob")
+        assert (status, answer.get("error", {}).get("code")) == expected
+    file = await create(gateway, "files", "bob")
+    attached = [{"file_id": file, "tools": [{"type": "file_search"}]}]
+    said = {"role": "user", "content": "hi", "attachments": attached}
+    await ok(gateway, "POST", f"/v1/threads/{answer['id']}/messages", said, tenant="bob")
+    found = await ok(gateway, "GET", f"/v1/vector_stores/{own}/files", tenant="bob")
+    assert [each["id"] for each in found["data"]] == [file]
 
 
 async def test_what_hangs_on_a_shared_assistant_is_not_changed_either(
