@@ -14,9 +14,9 @@ _OF_THREADS: Mapping[str, str] = {
     "modify_thread": "tool_resources.",
     "create_thread_and_run": "thread.tool_resources.",
 }
-"""Where the vector store of a thread is named. The provider adds the files that messages attach to it (OpenAI's guide to
-file search, 2024–2026), so whoever gives a thread a store changes it by requests that do not name it. The store of an
-assistant or a run stays as it is."""
+"""Where the vector store of a thread is named. The provider adds to it the files that messages attach (OpenAI's guide
+to file search, 2024–2026), so whoever gives a thread a store changes it by requests that do not name it. The store of
+an assistant or a run stays as it is."""
 
 
 def check_shared(
