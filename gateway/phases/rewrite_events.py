@@ -59,10 +59,10 @@ class EventRewriter:
         return in_envelope(raw, self._public, default_type="server_error", default_code="provider_error")
 
     def _rewrite(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
-        self._mend(data)
         shape = shapes.shape_of_event(name, data)
         if shape is shapes.RUN:
             self.run = read_run(data) or self.run
+        self._mend(data)
         shapes.rewrite(data, shape, self._public)
         return data
 
