@@ -94,11 +94,11 @@ def _print_schema() -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
-    from gateway.commands import keys, switches
+    from gateway.commands import keys, switches, usage
     from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
-    work = keys.run if given.command == "keys" else switches.run
+    work = keys.run if given.command == "keys" else usage.run if given.act == "usage" else switches.run
     try:
         return asyncio.run(work(given, load(given.config)))
     except CommandFailed as failed:
