@@ -210,7 +210,7 @@ class App:
                 shared.usage.note(KeyPlace(run.route, run.key), settled.at_s, tokens=usage.total)
 
         runs = NotedRuns(store)
-        settlement = self.settlement = Settlement(runs)
+        settlement = self.settlement = Settlement(runs, answer_bytes=self._config.limits.answer_bytes)
         settlement.on_settled.append(count_for_key)
         store.on_return.append(settlement.flush)
         self._closing.push_async_callback(settlement.close)

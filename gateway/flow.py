@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
-from gateway.inbound import Exchanged, Inbound
+from gateway.inbound import Exchange, Exchanged, Inbound
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
 from gateway.operations import Operation
@@ -161,7 +161,9 @@ class Gateway:
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
-        exchange = partial(self._exchange, inbound, located, public, record)
+        exchange: Exchange = partial(self._exchange, inbound, located, public, record)
+        if inbound.operation.makes_run:
+            exchange = partial(self._settlement.carry_on, exchange)
         cached = partial(self._caching, inbound, located, exchange, record)
         exchanged = await self._idempotency(inbound, located, public, cached, record)
         if exchanged.relayed is None or exchanged.sending is None:

@@ -59,6 +59,10 @@ class Operation:
         return self.method in ("GET", "DELETE")
 
     @property
+    def makes_run(self) -> bool:
+        return self.name in ("create_run", "create_thread_and_run")
+
+    @property
     def query_kinds(self) -> Mapping[str, str]:
         """Which query parameters hold ids, and of which kind."""
         if self.answers != "list":

@@ -4,7 +4,10 @@ A run is noted when it is made, before its caller hears of it, and settled at th
 or event tells of; for those that nobody looks at, `polling.py` looks. Limits and usage hang on this, so that leaving a
 stream or never polling makes no tokens free, and polling twenty times counts nothing twenty times.
 
-While the store is away both are kept in memory, at most 10 000 of them, and carried out in order as soon as it is back.
+A request that makes a run goes on when its caller leaves, until the run is known; so does the stream that tells of it.
+
+While the store is away, notes and settlements are kept in memory, at most 10 000 of them, and carried out in order as
+soon as it is back.
 """
 
 from __future__ import annotations
@@ -13,25 +16,35 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.attempts import Sending
+from gateway.ending import end
+from gateway.errors import AttemptFailed, GatewayError
+from gateway.inbound import Exchange, Exchanged
 from gateway.model import Caller
-from gateway.phases.read_facts import Run, Usage
+from gateway.phases.read_facts import Run, Usage, read_run
+from gateway.phases.relay import Reading, begin_stream, hear_run
 from gateway.public_ids import PublicIds
+from gateway.sse import EventTooLarge
 from gateway.store.connection import StoreAway
 from gateway.store.noted_runs import Ended, Entry, NotedRun, NotedRuns, Settling
 from gateway.telemetry import log
 from gateway.watching import Watch
+
+T = TypeVar("T")
 
 _LATE_LIMIT = 10_000
 _OVER_LIMIT = 10_000
 _RUN_LIFE_S = 600.0
 """Where the provider does not say: ten minutes after it began (OpenAI's guide to runs, 2024–2026)."""
 _LONGEST_LIFE_S = 86_400.0
-_CREATING = frozenset({"create_run", "create_thread_and_run"})
+_LISTENING_S = 30.0
+_LISTENING_BYTES = 64 * 1024
+"""A run is told of in the first events of a stream."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +65,18 @@ class Settlement:
     """Lives as long as the process. What is in `on_settled` is called for each run that this process settles, and must
     not raise. `clock` tells seconds since 1970."""
 
-    def __init__(self, runs: NotedRuns, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, runs: NotedRuns, *, answer_bytes: int, clock: Callable[[], float] = time.time) -> None:
+        """`answer_bytes` is the most that an answer, or one event, may have."""
         self.on_settled: list[Callable[[Settled], None]] = []
         self._runs = runs
+        self._answer_bytes = answer_bytes
         self._clock = clock
         self._over: OrderedDict[Entry, None] = OrderedDict()
         """Runs of which nothing is left to do, those that were seen last."""
         self._late: deque[NotedRun | Settling] = deque()
         self._flushing = asyncio.Lock()
-        self._unfinished: set[asyncio.Task[None]] = set()
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._listening: set[asyncio.Task[Any]] = set()
 
     def hear(self, caller: Caller, sending: Sending, key: str, public: PublicIds) -> RunsHeard:
         """For an answer about runs. `key` is the fingerprint of the provider's key that brought it."""
@@ -88,10 +104,7 @@ class Settlement:
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for work that goes on even if the caller leaves meanwhile."""
-        task = asyncio.create_task(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._unfinished.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(_hold(work, self._unfinished))
 
     async def _do(self, work: NotedRun | Settling) -> None:
         if self._late or self._flushing.locked():  # a run must not be settled before it is noted
@@ -140,6 +153,42 @@ class Settlement:
         for hear in self.on_settled:
             hear(settled)
 
+    # --- callers who leave before their run is known -----------------------------------------------------------------
+    async def carry_on(self, exchange: Exchange) -> Exchanged:
+        """What `exchange` gives, which makes a run. Goes on if its caller leaves meanwhile, until the run is known."""
+        asking = _hold(exchange(), self._listening)
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            _hold(self._hear_answer(asking), self._listening)
+            raise
+
+    async def _hear_answer(self, asking: Awaitable[Exchanged]) -> None:
+        with suppress(GatewayError, AttemptFailed, TimeoutError):
+            exchanged = await asking
+            if exchanged.relayed is None:
+                return
+            async with exchanged.relayed as answer, asyncio.timeout(_LISTENING_S):
+                beginning = await begin_stream(answer, self._answer_bytes)
+                if isinstance(beginning, bytes):
+                    await self._hear_stream(Reading(answer, beginning, self._answer_bytes), exchanged.heard)
+                elif (run := read_run(beginning)) is not None:
+                    await exchanged.heard.on_run(run)
+
+    def listen(self, reading: Reading, heard: Watch) -> None:
+        """Read on until the stream tells of its run, or for half a minute. The answer is closed then."""
+        _hold(self._listen(reading, heard), self._listening)
+
+    async def _listen(self, reading: Reading, heard: Watch) -> None:
+        async with reading.answer:
+            await self._hear_stream(reading, heard)
+
+    async def _hear_stream(self, reading: Reading, heard: Watch) -> None:
+        with suppress(AttemptFailed, EventTooLarge, TimeoutError):
+            async with asyncio.timeout(_LISTENING_S):
+                await hear_run(reading, heard.on_run, _LISTENING_BYTES)
+
+    # --- while the store is away -------------------------------------------------------------------------------------
     async def flush(self) -> None:
         """Carry out what came while the store was away, in order. Raises StoreAway."""
         async with self._flushing:
@@ -152,8 +201,9 @@ class Settlement:
                     raise
 
     async def close(self) -> None:
-        """Wait for what callers left behind, and say what could not be noted. Called once, when no request runs any
-        more."""
+        """Listen to nothing any more, wait for what callers left behind, and say what could not be noted. Called once,
+        when no request runs any more."""
+        await end(self._listening)
         await asyncio.gather(*self._unfinished, return_exceptions=True)
         while self._late:
             self._lose(self._late.popleft())
@@ -182,10 +232,15 @@ class RunsHeard(Watch):
         self._key = key
         self._public = public
         self._clock = clock
-        self._is_new = sending.operation.name in _CREATING
+        self._is_new = sending.operation.makes_run
 
     async def on_run(self, run: Run) -> None:
         await self.on_runs([run])
+
+    def goes_on(self, reading: Reading) -> bool:
+        if self._is_new:
+            self._settlement.listen(reading, self)
+        return self._is_new
 
     async def on_runs(self, runs: Sequence[Run]) -> None:
         """The answer told of runs. Waits for the store for one that is new, and for those that are over."""
@@ -224,6 +279,13 @@ class RunsHeard(Watch):
             return provider.public_models.get(run.model, run.model), run.model
         asked = self._sending.model
         return asked, provider.upstream_models.get(asked, asked)
+
+
+def _hold(work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 def _expires_s(run: Run, now: float) -> float:

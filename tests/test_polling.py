@@ -200,7 +200,7 @@ async def test_two_replicas_ask_once_and_count_once(watched: Watched) -> None:
     assert app.shared is not None
     assert app.settlement is not None
     heard: list[Settled] = []
-    settlement = Settlement(watched.runs, clock=watched.clock)
+    settlement = Settlement(watched.runs, answer_bytes=1000, clock=watched.clock)
     settlement.on_settled.append(heard.append)
     other = Polling(
         watched.runs,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 
 from gateway.app import App
 from gateway.settlement import Settled
@@ -341,34 +341,117 @@ def asking(thread: str, assistant: str, *, stream: bool) -> bytes:
 
 
 async def settle_all(gateway: Running) -> None:
-    """Have the gateway look at its runs as if two minutes had passed."""
+    """Have the gateway look at its runs as if two more minutes had passed."""
     polling = gateway.app.polling
     assert polling is not None
-    polling._clock = lambda: time.time() + 120
+    clock = polling._clock
+    polling._clock = lambda: clock() + 120
     await polling.look()
+
+
+def left(events: Events) -> bool:
+    return events.named("request.done")[-1].get("outcome") == "caller_left"
 
 
 async def test_a_stream_that_is_left_after_its_run_is_known_is_counted(
     gateway: Running, vendor: Vendor, dial: Dial, events: Events
 ) -> None:
     thread, assistant = await stage(gateway)
-    never = asyncio.Event()
-    vendor.simulator.faults.add(faults.stall_stream(2, never), path="/runs$")
+    vendor.simulator.faults.add(faults.stall_stream(2, asyncio.Event()), path="/runs$")
     wire = await dial(gateway)
     await wire.send(asking(thread, assistant, stream=True))
     await wire.until(b"thread.run.queued")
     wire.close()
-    await eventually(lambda: events.named("request.done")[-1].get("outcome") is not None)
+    await eventually(lambda: left(events))
     assert (await counted(gateway.app)).runs == 0
     await settle_all(gateway)
     (usage,) = used(vendor)
     assert (await tokens(gateway.app))[""] == usage["total_tokens"]
 
 
-async def test_a_stream_that_the_provider_cuts_is_counted(gateway: Running, vendor: Vendor) -> None:
+@pytest.mark.parametrize("path", ["a thread", "a new thread"])
+@pytest.mark.parametrize(
+    ("hold", "stream"),
+    [(faults.hold, False), (faults.hold, True), (partial(faults.stall_stream, 0), True)],
+    ids=["before the run", "before the stream", "before the first event"],
+)
+async def test_who_leaves_before_the_run_is_known_is_counted(
+    gateway: Running, vendor: Vendor, dial: Dial, events: Events, path: str, hold: Any, stream: bool
+) -> None:
+    """Once the provider tells of the run, it is noted, and the provider is free."""
     thread, assistant = await stage(gateway)
-    vendor.simulator.faults.add(faults.cut(3000), path="/runs$")
-    with pytest.raises(aiohttp.ClientError):
-        await gateway.call("POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
+    told = asyncio.Event()
+    vendor.simulator.faults.add(hold(told), path="/runs$")
+    asked = asking(thread, assistant, stream=stream)
+    if path == "a new thread":
+        body = {"assistant_id": assistant, "thread": {"messages": []}, "instructions": "x", "stream": stream}
+        asked = request("POST", "/v1/threads/runs", orjson.dumps(body))
+    wire = await dial(gateway)
+    before = len(vendor.simulator.journal)
+    await wire.send(asked)
+    received = await vendor.simulator.arrived(before + 1)
+    if hold is not faults.hold:
+        await wire.until(b"\r\n\r\n")
+    wire.close()
+    await eventually(lambda: left(events))
+    assert received.ending == ""
+    told.set()
+    assert gateway.app.settlement is not None
+    await eventually(lambda: not gateway.app.settlement._listening)  # type: ignore[union-attr]
+    for pool in gateway.app.pools.values():
+        assert set(pool.in_flight().values()) == {0}
+    for _ in range(3):
+        await settle_all(gateway)
+    assert (await counted(gateway.app)).runs == 1
+
+
+async def test_nobody_listens_for_ever_to_a_stream_that_tells_nothing(
+    gateway: Running, vendor: Vendor, dial: Dial, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.settlement._LISTENING_S", 0.01)
+    thread, assistant = await stage(gateway)
+    vendor.simulator.faults.add(faults.stall_stream(0, asyncio.Event()), path="/runs$")
+    wire = await dial(gateway)
+    before = len(vendor.simulator.journal)
+    await wire.send(asking(thread, assistant, stream=True))
+    received = await vendor.simulator.arrived(before + 1)
+    await wire.until(b"\r\n\r\n")
+    wire.close()
+    await vendor.simulator.disconnected(received)
+    for pool in gateway.app.pools.values():
+        assert set(pool.in_flight().values()) == {0}
+
+
+async def test_a_gateway_that_stops_listens_to_nobody(gateway: Running, vendor: Vendor, dial: Dial) -> None:
+    thread, assistant = await stage(gateway)
+    vendor.simulator.faults.add(faults.hold(asyncio.Event()), path="/runs$")
+    wire = await dial(gateway)
+    before = len(vendor.simulator.journal)
+    await wire.send(asking(thread, assistant, stream=True))
+    await vendor.simulator.arrived(before + 1)
+    async with asyncio.timeout(5):
+        await gateway.app.stop(grace_s=0.1)
+
+
+async def test_a_stream_that_the_provider_cuts_is_counted(gateway: Running, vendor: Vendor, dial: Dial) -> None:
+    thread, assistant = await stage(gateway)
+    heard = asyncio.Event()
+
+    async def cut_later(exchange: faults.Exchange) -> web.StreamResponse:
+        reply = exchange.work()
+
+        async def beginning() -> AsyncGenerator[bytes, None]:
+            yield (reply.events or ())[0]
+            await heard.wait()
+            await exchange.abort()
+
+        return await exchange.send(reply, beginning())
+
+    vendor.simulator.faults.add(cut_later, path="/runs$")
+    wire = await dial(gateway)
+    await wire.send(asking(thread, assistant, stream=True))
+    await wire.until(b"thread.run.created")
+    heard.set()
+    await wire.until(b"stream_broken")
     await settle_all(gateway)
     assert (await tokens(gateway.app))[""] == used(vendor)[0]["total_tokens"]
