@@ -75,12 +75,10 @@ class Polling:
     async def _run(self) -> None:
         while True:
             await self._pause(_LOOK_S)
-            try:
-                with suppress(StoreAway):
-                    while await self.look() == _TAKEN:
-                        pass
-            except Exception:
-                log.exception("polling.crashed")
+            with suppress(StoreAway):
+                await self._settlement.flush()
+                while await self.look() == _TAKEN:
+                    pass
 
     async def look(self) -> int:
         """Look at runs that are due, a few at a time. How many there were. Raises StoreAway."""
@@ -93,8 +91,12 @@ class Polling:
 
     async def _in_turn(self, entry: Entry) -> None:
         async with self._turns:
-            with suppress(StoreAway):  # it is due again soon
+            try:
                 await self._look_at(entry)
+            except StoreAway:
+                return  # it is due again soon
+            except Exception:
+                log.exception("polling.crashed", tenant_id=entry.tenant, upstream_id=entry.run)
 
     async def _look_at(self, entry: Entry) -> None:
         noted, now = await self._runs.read(entry), self._clock()

@@ -123,12 +123,17 @@ class Settlement:
             self._lose(self._late.popleft())
 
     async def _carry_out(self, work: NotedRun | Settling) -> None:
-        """Raises StoreAway."""
-        if isinstance(work, NotedRun):
-            await self._runs.note(work)
-            return
-        for run, ended in await self._runs.settle(work):
-            self._tell(Settled(run, ended.status, ended.usage, work.at_s))
+        """Raises StoreAway, and nothing else: no answer is lost for it, and nothing that comes after it."""
+        try:
+            if isinstance(work, NotedRun):
+                await self._runs.note(work)
+                return
+            for run, ended in await self._runs.settle(work):
+                self._tell(Settled(run, ended.status, ended.usage, work.at_s))
+        except StoreAway:
+            raise
+        except Exception:
+            log.exception("settlement.crashed")
 
     def _tell(self, settled: Settled) -> None:
         run, usage = settled.run, settled.usage

@@ -51,6 +51,7 @@ EVENTS: dict[str, str] = {
     "run.settled": "a run is over, or was given up, and its tokens are counted; `usage_unknown` where nobody told them",
     "run.late": "the store was away when a run was made: it will be noted as soon as the store is back",
     "run.lost": "a run could not be noted before the gateway stopped: its tokens are not counted",
+    "settlement.crashed": "a fault of the gateway itself while it counted what runs used; the traceback is here",
     "polling.crashed": "a fault of the gateway itself while it looked at runs; the traceback is here",
     "idempotency.lost": "the store was away when a request with a key ended: its repeats get `outcome_unknown`",
     "recipe.left_behind": "a vector store made for a v1 assistant could not be deleted; delete it at the provider",

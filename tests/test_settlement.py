@@ -258,6 +258,17 @@ async def test_the_hooks_hear_of_each_run_once(gateway: Running) -> None:
     assert 0 <= time.time() - settled.at_s < 30
 
 
+async def test_a_fault_of_who_listens_loses_no_answer(gateway: Running, events: Events) -> None:
+    def fail(settled: Settled) -> None:
+        raise ValueError("planted")
+
+    assert gateway.app.settlement is not None
+    gateway.app.settlement.on_settled.append(fail)
+    assert (await run_to_its_end(gateway))["status"] == "completed"
+    assert (await counted(gateway.app)).runs == 1
+    assert "planted" in events.named("settlement.crashed")[0]["exception"]
+
+
 async def test_two_replicas_that_see_the_end_count_once(
     start_gateway: StartGateway, vendor: Vendor, events: Events
 ) -> None:
