@@ -21,17 +21,21 @@ from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.model import Directory, Target
 from gateway.ownership import Ownership
+from gateway.polling import Polling
 from gateway.pool import Pool
 from gateway.probing import Probing
 from gateway.recipes import Recipes
 from gateway.reloading import Load, Reloading
 from gateway.server import Server
+from gateway.settlement import Settled, Settlement
 from gateway.store.cache import ThreadCache
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
 from gateway.store.idempotency import IdempotencyRecords
+from gateway.store.key_states import KeyPlace
+from gateway.store.noted_runs import NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
 from gateway.telemetry import log
@@ -63,6 +67,8 @@ class App:
         self.reloading: Reloading | None = None
         self.shared: Shared | None = None
         self.probing: Probing | None = None
+        self.settlement: Settlement | None = None
+        self.polling: Polling | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -100,6 +106,7 @@ class App:
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store)
+        settlement = self._open_settlement(store, directory, attempts, shared)
         signer = IdSigner(signing_keys)
         gateway = Gateway(
             config,
@@ -111,6 +118,8 @@ class App:
             caching=Caching(cache, config.cache, signer),
             switches=shared.switches,
             idempotency=idempotency,
+            settlement=settlement,
+            usage=shared.tenants,
             health=self._health,
         )
         await self._listen(gateway, bound)
@@ -191,6 +200,24 @@ class App:
         idempotency = Idempotency(records, self._config.idempotency)
         self._closing.push_async_callback(idempotency.drain)
         return idempotency
+
+    def _open_settlement(self, store: Store, directory: Directory, attempts: Attempts, shared: Shared) -> Settlement:
+        """What counts the tokens of runs, and looks at those that nobody else looks at."""
+
+        def count_for_key(settled: Settled) -> None:
+            run, usage = settled.run, settled.usage
+            if run.key and usage is not None:
+                shared.usage.note(KeyPlace(run.route, run.key), settled.at_s, tokens=usage.total)
+
+        runs = NotedRuns(store)
+        settlement = self.settlement = Settlement(runs, answer_bytes=self._config.limits.answer_bytes)
+        settlement.on_settled.append(count_for_key)
+        store.on_return.append(settlement.flush)
+        self._closing.push_async_callback(settlement.close)
+        polling = self.polling = Polling(runs, settlement, attempts, directory=directory, switches=shared.switches)
+        self._closing.push_async_callback(polling.close)
+        polling.start()
+        return settlement
 
     async def _start_demo(self) -> None:
         demo = self._config.demo

@@ -166,6 +166,7 @@ class Attempts:
                 sending.outbound,
                 sending.body,
                 sending.payload,
+                key=key.fingerprint,
                 credentials=presented,
                 upstream=self._upstreams[provider.name],
                 limits=self._limits,

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import orjson
@@ -94,13 +95,12 @@ def _print_schema() -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
-    from gateway.commands import keys, shared, switches
     from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
-    work = {"keys": keys.run, "shared": shared.run}.get(given.command, switches.run)
+    command = import_module(f"gateway.commands.{given.module}")
     try:
-        return asyncio.run(work(given, load(given.config)))
+        return asyncio.run(command.run(given, load(given.config)))
     except CommandFailed as failed:
         print(f"threads-gateway: {failed}", file=sys.stderr)
         return failed.code

@@ -13,6 +13,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -181,6 +182,7 @@ KeyDigest = Annotated[
 ExistingFile = Annotated[Path, BeforeValidator(_existing_file, json_schema_input_type=str)]
 Bytes = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Money = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -465,6 +467,27 @@ class AlertsConfig(_Section):
     """Gets a POST with a JSON object for each; by reference when the URL is a secret, as Slack's are."""
 
 
+class Price(_Section):
+    """What a provider takes for a model, for a million tokens, in `prices.currency`."""
+
+    input: Money
+    """Tokens of the prompt."""
+    output: Money
+    """Tokens of the answer."""
+    cached_input: Money | None = None
+    """Tokens of the prompt that the provider had in its cache. Default: as `input`."""
+
+
+class PricesConfig(_Section):
+    """What `tenants usage` reckons costs with. A model without a price costs nobody knows how much, never nothing."""
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    """Three letters; all prices are in it."""
+    models: Mapping[Name, Mapping[str, Price]] = Field(default_factory=dict)
+    """Provider → model as callers name it → price. A name that ends in `*` is for all that begin so; the longest that
+    fits counts."""
+
+
 class Demo(_Section):
     """Run the bundled demo provider, so that the gateway can be tried without any account."""
 
@@ -494,6 +517,7 @@ class Config(_Section):
     cache: Cache = Cache()
     alerts: AlertsConfig = AlertsConfig()
     idempotency: Idempotency = Idempotency()
+    prices: PricesConfig = PricesConfig()
     demo: Demo | None = None
 
 
@@ -576,6 +600,9 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "store.url: begins with redis://, rediss:// or unix://"
     if config.alerts.webhook is not None and not re.match(r"https?://", config.alerts.webhook.reveal()):
         yield "alerts.webhook: begins with http:// or https://"
+    for name in config.prices.models:
+        if name not in config.providers:
+            yield f"prices.models.{name}: no provider is named {name}"
     if config.demo and config.demo.provider not in config.providers:
         yield f"demo.provider: no provider is named {config.demo.provider}"
     if config.listener.tls:

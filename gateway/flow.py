@@ -25,7 +25,7 @@ from gateway.errors import (
 from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
-from gateway.inbound import Exchanged, Inbound
+from gateway.inbound import Exchange, Exchanged, Inbound
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
 from gateway.operations import Operation
@@ -35,7 +35,7 @@ from gateway.phases.check_shared import check_shared
 from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.pass_through import ids_that_pass, stay_at_provider
-from gateway.phases.read_facts import read_facts
+from gateway.phases.read_facts import read_facts, read_runs
 from gateway.phases.receive import receive
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_in import as_reply, crossing_headers, deleted, read_refusal, refuse, rewrite_in
@@ -45,11 +45,13 @@ from gateway.protocols import between
 from gateway.public_ids import PublicIds
 from gateway.recipes import Recipes
 from gateway.relaying import Relaying
+from gateway.settlement import RunsHeard, Settlement
 from gateway.shapes import find_slots
 from gateway.spool import Spool
 from gateway.store.switches import Switches
+from gateway.store.tenant_usage import TenantUsage
 from gateway.telemetry import Record, log
-from gateway.watching import Watches
+from gateway.watching import Watch, Watches
 
 
 class Gateway:
@@ -68,6 +70,8 @@ class Gateway:
         caching: Caching,
         switches: Switches,
         idempotency: Idempotency,
+        settlement: Settlement,
+        usage: TenantUsage,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -80,6 +84,8 @@ class Gateway:
         self._caching = caching
         self._switches = switches
         self._idempotency = idempotency
+        self._settlement = settlement
+        self._usage = usage
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -99,7 +105,13 @@ class Gateway:
             record.note(outcome="stopped" if self._health.is_draining else "caller_left")
             raise
         finally:
+            self._count(record)
             record.write()
+
+    def _count(self, record: Record) -> None:
+        if record.tenant_id:
+            model = record.facts.get("model", "")
+            self._usage.note(record.tenant_id, record.provider_id, model, is_error=record.is_error)
 
     async def _answer_or_refuse(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
         try:
@@ -120,6 +132,7 @@ class Gateway:
             return await self._respond(request, page, record)
         self._check_size(request)
         caller = authenticate(request.headers, self._directory)
+        record.tenant_id = caller.tenant.id
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
         if (reason := self._switches.reason_of("tenant", caller.tenant.id)) is not None:
             raise tenant_disabled(reason)
@@ -150,12 +163,14 @@ class Gateway:
             raise provider_disabled(provider.name, reason)
         await self._check_shared(inbound, located)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
-        exchange = partial(self._exchange, inbound, located, public, record)
+        exchange: Exchange = partial(self._exchange, inbound, located, public, record)
+        if inbound.operation.makes_run:
+            exchange = partial(self._settlement.carry_on, exchange)
         cached = partial(self._caching, inbound, located, exchange, record)
         exchanged = await self._idempotency(inbound, located, public, cached, record)
         if exchanged.relayed is None or exchanged.sending is None:
             return await self._respond(inbound.request, exchanged.reply, record)
-        watch = Watches(self._caching.watch(inbound, located), exchanged.claim)
+        watch = Watches(self._caching.watch(inbound, located), exchanged.heard, exchanged.claim)
         try:
             return await self._relaying(inbound.request, exchanged.sending, exchanged.relayed, public, watch, record)
         finally:
@@ -181,12 +196,21 @@ class Gateway:
             page = replace(page, asked=inbound.operation.max_limit)
             response = await self._recipes(_sending(inbound, located, page), located, page, record)
         if response.relayed is not None:
-            return Exchanged(sending=sending, relayed=response.relayed)
+            heard = self._hear(inbound, sending, response, public) or Watch()
+            return Exchanged(sending=sending, relayed=response.relayed, heard=heard)
         if not response.is_success:
             return _refuse(sending, response, public, record)
+        if (hears := self._hear(inbound, sending, response, public)) is not None:
+            await hears.on_runs(read_runs(sending.operation, response.document))
         facts = read_facts(sending.operation, response.document)
         await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
         return Exchanged(_accept(sending, located, response, public, page, record), facts)
+
+    def _hear(self, inbound: Inbound, sending: Sending, response: Response, public: PublicIds) -> RunsHeard | None:
+        """Who hears of the runs in an answer; nobody where it is about something else."""
+        if sending.operation.kind != "run":
+            return None
+        return self._settlement.hear(inbound.caller, sending, response.key, public)
 
     def _locate(self, inbound: Inbound) -> Located:
         document, operation = inbound.body.document, inbound.operation
@@ -224,6 +248,7 @@ def _record(request: web.BaseRequest) -> Record:
 
 def _note_place(record: Record, inbound: Inbound, located: Located) -> None:
     matched = inbound.matched
+    record.provider_id = located.target.provider.id
     record.note(
         provider=located.target.provider.name,
         vendor=located.target.provider.vendor.name,

@@ -54,8 +54,8 @@ class Inbound:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What came of a request: a whole reply, or an answer that is still arriving (`sending` and `relayed`); `claim` is
-    who waits for its end.
+    """What came of a request: a whole reply, or an answer that is still arriving (`sending` and `relayed`);
+    `heard` hears of its runs, `claim` waits for its end.
 
     `facts` are those of a success. `may_have_run`: it is no success, and yet the provider may have done the work.
     """
@@ -65,6 +65,7 @@ class Exchanged:
     may_have_run: bool = False
     sending: Sending | None = None
     relayed: Answer | None = None
+    heard: Watch = field(default_factory=Watch)
     claim: Watch = field(default_factory=Watch)
 
 

@@ -79,6 +79,10 @@ class Operation:
         return kind if kind in ("assistant", "file", "vector_store") else None
 
     @property
+    def makes_run(self) -> bool:
+        return self.name in ("create_run", "create_thread_and_run")
+
+    @property
     def query_kinds(self) -> Mapping[str, str]:
         """Which query parameters hold ids, and of which kind."""
         if self.answers != "list":

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
 from gateway.attempts import Sending, failure
 from gateway.config import Limits, Listener
-from gateway.errors import AttemptFailed
+from gateway.errors import AttemptFailed, BrokenOff
 from gateway.model import Reply
 from gateway.phases.pass_through import PassedAnswer, PassedEvents
 from gateway.phases.read_facts import read_run
-from gateway.phases.relay import Rewriter, begin_stream, relay_file, relay_run, relay_stream
+from gateway.phases.relay import Reading, Rewriter, begin_stream, relay_file, relay_run, relay_stream
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import crossing_headers, rewrite_in
@@ -43,13 +45,14 @@ class Relaying:
         Raises GatewayError while nothing has gone to the caller, BrokenOff after that.
         """
         crossing = crossing_headers(answer.headers, sending.target)
-        async with answer:
+        async with AsyncExitStack() as closing:
+            await closing.enter_async_context(answer)
             try:
                 if sending.operation.answers == "any":
                     return await self._pass(request, sending, answer, public, crossing, watch, record)
                 if sending.operation.answers == "bytes":
                     return await relay_file(request, answer, crossing, listener=self._listener, record=record)
-                return await self._relay_run(request, sending, answer, public, crossing, watch, record)
+                return await self._relay_run(request, sending, answer, public, crossing, watch, record, closing)
             except AttemptFailed as failed:
                 raise failure(failed, sending.operation, sending.target.provider) from failed
 
@@ -62,6 +65,7 @@ class Relaying:
         crossing: Mapping[str, str],
         watch: Watch,
         record: Record,
+        closing: AsyncExitStack,
     ) -> web.StreamResponse:
         beginning = await begin_stream(answer, self._limits.answer_bytes)
         if isinstance(beginning, dict):
@@ -71,7 +75,13 @@ class Relaying:
             run = sending.translation.answer(run)
             return await relay_run(request, run, crossing, listener=self._listener, record=record)
         rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation)
-        return await self._relay_stream(request, sending, answer, beginning, rewriter, crossing, watch, record)
+        reading = Reading(answer, beginning, self._limits.answer_bytes)
+        try:
+            return await self._relay_stream(request, sending, reading, rewriter, crossing, watch, record)
+        except (BrokenOff, asyncio.CancelledError):
+            if watch.goes_on(reading):
+                closing.pop_all()
+            raise
 
     async def _pass(
         self,
@@ -88,7 +98,8 @@ class Relaying:
         if answer.content_type == "text/event-stream":
             await watch.on_pieces()
             rewriter = PassedEvents(translate, public)
-            return await self._relay_stream(request, sending, answer, b"", rewriter, crossing, watch, record)
+            reading = Reading(answer, b"", self._limits.answer_bytes)
+            return await self._relay_stream(request, sending, reading, rewriter, crossing, watch, record)
         if answer.content_type == "application/json":
             reply = Reply(answer.status, translate(await answer.read(self._limits.answer_bytes)), crossing)
             await watch.on_reply(reply)
@@ -100,8 +111,7 @@ class Relaying:
         self,
         request: web.BaseRequest,
         sending: Sending,
-        answer: Answer,
-        beginning: bytes,
+        reading: Reading,
         rewriter: Rewriter,
         crossing: Mapping[str, str],
         watch: Watch,
@@ -109,13 +119,11 @@ class Relaying:
     ) -> web.StreamResponse:
         return await relay_stream(
             request,
-            answer,
-            beginning,
+            reading,
             rewriter,
             crossing,
             provider=sending.target.provider.name,
             on_run=watch.on_run,
             listener=self._listener,
-            limits=self._limits,
             record=record,
         )

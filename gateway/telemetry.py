@@ -48,6 +48,11 @@ EVENTS: dict[str, str] = {
     "home.chosen": "a tenant got its home account at a provider",
     "index.late": "the store was away when something was created: its owner will be noted as soon as it is back",
     "index.lost": "the owner of a created object could not be noted before the gateway stopped",
+    "run.settled": "a run is over, or was given up, and its tokens are counted; `usage_unknown` where nobody told them",
+    "run.late": "the store was away when a run was made: it will be noted as soon as the store is back",
+    "run.lost": "a run could not be noted before the gateway stopped: its tokens are not counted",
+    "settlement.crashed": "a fault of the gateway itself while it counted what runs used; the traceback is here",
+    "polling.crashed": "a fault of the gateway itself while it looked at runs; the traceback is here",
     "idempotency.lost": "the store was away when a request with a key ended: its repeats get `outcome_unknown`",
     "recipe.left_behind": "a vector store made for a v1 assistant could not be deleted; delete it at the provider",
     "list.cut_off": "a provider ignores cursors, so a list cannot be paged beyond what it shows",
@@ -106,6 +111,9 @@ class Record:
     started: float = field(default_factory=time.perf_counter)
     facts: dict[str, Any] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    tenant_id: str = ""
+    """For counting, as `provider_id`: ids stay when names change. The line shows names."""
+    provider_id: str = ""
 
     def note(self, **facts: Any) -> None:
         """Add facts; None says nothing."""
@@ -135,6 +143,11 @@ class Record:
 
     def elapsed_s(self) -> float:
         return round(time.perf_counter() - self.started, 6)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the caller did not get what it asked for, unless it did not wait."""
+        return self.facts.get("status", 0) >= 400 or "error_source" in self.facts
 
     def write(self) -> None:
         """The line. A caller's fault is no warning; ours and the provider's are."""

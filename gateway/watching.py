@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from gateway.model import Reply
 from gateway.phases.read_facts import Run
+from gateway.phases.relay import Reading
 
 
 class Watch:
@@ -19,6 +20,10 @@ class Watch:
 
     async def on_pieces(self) -> None:
         """The answer is passed on piece by piece and tells of no run."""
+
+    def goes_on(self, reading: Reading) -> bool:
+        """The caller has left, or the stream broke off. Whether this reads on by itself, and closes the answer then."""
+        return False
 
     async def end(self) -> None:
         """It is over, however. Called once, and always."""
@@ -41,6 +46,9 @@ class Watches(Watch):
     async def on_pieces(self) -> None:
         for watch in self._watches:
             await watch.on_pieces()
+
+    def goes_on(self, reading: Reading) -> bool:
+        return any(watch.goes_on(reading) for watch in self._watches)
 
     async def end(self) -> None:
         async with AsyncExitStack() as ends:  # each, whatever happens to the others

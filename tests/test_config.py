@@ -340,6 +340,7 @@ BOLT = {"keys": {"two": "${TWO}"}}
         ({"store.url": "${PROXY}"}, "store.url: begins with redis://, rediss:// or unix://"),
         ({"providers.main.proxy": "${REDIS}"}, "providers.main.proxy: begins with http:// or https://"),
         ({"demo": {"tenant_key": "x"}}, "demo.provider: no provider is named demo"),
+        ({"prices": {"models": {"nix": {}}}}, "prices.models.nix: no provider is named nix"),
         # files that are there and no good
         ({"providers.main.ca_file": "bad.pem"}, "providers.main: ca_file or client_cert cannot be used: "),
         ({"providers.main.client_cert": "bad.pem"}, "providers.main: ca_file or client_cert cannot be used: "),

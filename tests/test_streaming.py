@@ -17,7 +17,6 @@ import pytest
 from aiohttp import web
 
 from gateway.attempts import Attempts
-from gateway.demo.server import Reply
 from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit, public_id
 from tests.simulators import faults
 from tests.simulators.faults import Act, Exchange
@@ -397,30 +396,16 @@ async def hold(exchange: Exchange) -> web.StreamResponse:
     return await faults.hold(asyncio.Event())(exchange)
 
 
-async def hold_first_event(exchange: Exchange) -> web.StreamResponse:
-    return await faults.stall_stream(0, asyncio.Event())(exchange)
-
-
-async def mislabel(exchange: Exchange) -> web.StreamResponse:
-    async def nothing_yet() -> AsyncGenerator[bytes, None]:
-        yield b"e"
-        await asyncio.Event().wait()
-
-    return await exchange.send(Reply(200, {"Content-Type": "text/plain"}, b" " * 1000), nothing_yet())
-
-
 PHASES: dict[str, tuple[str, Act, bytes]] = {
     "waiting for JSON": ("GET /v1/threads/{thread}", hold, b""),
     "reading JSON": ("GET /v1/threads/{thread}", dribble(10), b""),
-    "waiting for a stream": ("run", hold, b""),
-    "waiting for the first event": ("run", hold_first_event, b"\r\n\r\n"),
     "in a stream": ("run", stalls, b"thread.run.queued"),
-    "before a stream can be told from JSON": ("run", mislabel, b""),
     "in a file": ("GET /v1/files/{file}/content", dribble(1000), b"xxx"),
     "waiting for a file": ("GET /v1/files/{file}/content", hold, b""),
     "in a list of objects": ("GET /v1/files", hold, b""),
 }
-"""What is asked, how the provider lets it wait, and what the caller has seen before it goes."""
+"""What is asked, how the provider lets it wait, and what the caller has seen before it goes. Who leaves before the
+provider has told of the run is heard out first, see `test_settlement.py`."""
 
 
 @pytest.mark.parametrize("manner", ["closes", "resets", "half closes"])

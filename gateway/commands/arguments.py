@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import date
 from pathlib import Path
 
 _DURATION = re.compile(r"(?:\d+[smhd])+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+BY = ("tenant", "provider", "model", "day")
+"""What usage can be told apart by."""
 
 Commands = argparse._SubParsersAction  # it has no public name
 Parser = argparse.ArgumentParser
@@ -17,13 +21,18 @@ def add_commands(commands: Commands[Parser]) -> None:
     """`keys`, `providers`, `tenants` and `shared`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
-    _add_switches(_group(commands, "tenants", "show, disable and enable tenants"), "tenant")
+    tenants = _group(commands, "tenants", "show, disable and enable tenants, and what they used")
+    _add_switches(tenants, "tenant")
+    _add_usage(tenants)
     shared = _group(commands, "shared", "show the objects that tenants have in common")
     _act(shared, "list", "every object that is shared, with whom, and under which public id each tenant has it")
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:
+    """A command of several acts. The module that carries them out is called as the command is, and an act may have
+    another."""
     group = commands.add_parser(name, help=purpose, description=purpose)
+    group.set_defaults(module=name.replace("-", "_"))
     return group.add_subparsers(dest="act", required=True, metavar="act")
 
 
@@ -56,6 +65,15 @@ def _add_switches(acts: Commands[Parser], what: str) -> None:
         act.add_argument("--reason", type=_one_line, required=is_needed, metavar="TEXT", help="why")
 
 
+def _add_usage(acts: Commands[Parser]) -> None:
+    act = _act(acts, "usage", "requests, errors, runs, tokens and cost")
+    act.set_defaults(module="usage")
+    act.add_argument("--tenant", metavar="NAME", help="only this tenant; the id of one that is gone from the file")
+    act.add_argument("--since", type=_date, metavar="DATE", help="default: the first of this month, UTC")
+    act.add_argument("--until", type=_date, metavar="DATE", help="the last day; default: today, UTC")
+    act.add_argument("--by", type=_columns, default=BY, metavar="COLUMNS", help=f"default: {','.join(BY)}")
+
+
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:
     act = acts.add_parser(name, help=purpose, description=purpose)
     act.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's YAML configuration")
@@ -70,6 +88,21 @@ def _seconds(text: str) -> int:
     if not 0 < seconds <= 3650 * _SECONDS["d"]:
         raise argparse.ArgumentTypeError("a time is more than nothing and at most ten years")
     return seconds
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"a date is written as 2026-11-22, not {text!r}") from exc
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    """Those that are named, in the order of the table."""
+    named = set(text.split(","))
+    if not named <= set(BY):
+        raise argparse.ArgumentTypeError(f"takes some of {','.join(BY)}")
+    return tuple(name for name in BY if name in named)
 
 
 def _one_line(text: str) -> str:

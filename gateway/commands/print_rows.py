@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import orjson
 
-Cell = str | int | float | None
+Cell = str | int | float | Decimal | None
 Row = Mapping[str, Cell]
 
 
 def print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
-    """All rows have the same columns. An empty cell is `-` or null."""
+    """All rows have the same columns. An empty cell is `-` or null; in JSON a Decimal is a string."""
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
+        sys.stdout.buffer.write(orjson.dumps(rows, default=str, option=orjson.OPT_INDENT_2) + b"\n")
         return
     for line in table(rows):
         print(line)
@@ -32,7 +33,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 def _column(name: str, cells: Sequence[Cell]) -> list[str]:
     shown = [name.upper().replace("_", " "), *("-" if cell is None or cell == "" else str(cell) for cell in cells)]
     width = max(map(len, shown))
-    is_number = any(isinstance(cell, int | float) for cell in cells)
+    is_number = any(isinstance(cell, int | float | Decimal) for cell in cells)
     return [text.rjust(width) if is_number else text.ljust(width) for text in shown]
 
 

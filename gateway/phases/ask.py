@@ -24,13 +24,17 @@ async def ask(
 
     Raises KeyRefused and AttemptFailed, the latter after `patience_s` too.
     """
-    provider = target.provider
-    headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "identity"}
-    if (beta := provider.vendor.beta_header(())) is not None:
-        headers["OpenAI-Beta"] = beta
-    url = url_of(provider, path) if path is not None else url_of(provider, _CHEAP, "limit=1")
-    outbound = Outbound("GET", url, headers | account_headers(target))
+    outbound = own_read(target, path) if path is not None else own_read(target, _CHEAP, "limit=1")
     deadline = asyncio.get_running_loop().time() + patience_s
     presented = await keyring(target, key).headers()
     async with await upstream.open(outbound, presented, body=b"", size_bytes=0, deadline=deadline) as answer:
         return read_refusal(answer.status, await answer.read(_ANSWER_BYTES))
+
+
+def own_read(target: Target, path: str, query: str = "") -> Outbound:
+    """A read of the gateway's own accord, as the provider will get it."""
+    vendor = target.provider.vendor
+    headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "identity"}
+    if (beta := vendor.beta_header(())) is not None:
+        headers["OpenAI-Beta"] = beta
+    return Outbound("GET", url_of(target.provider, path, query), headers | account_headers(target))

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
 
-from gateway.config import Limits, Listener
+from gateway.config import Listener
 from gateway.errors import AttemptFailed, BrokenOff
 from gateway.phases.read_facts import Run
 from gateway.phases.respond import begin, finish, reach
-from gateway.phases.rewrite_events import error_data, is_run, read_object, run_as_events
+from gateway.phases.rewrite_events import error_data, is_run, read_object, run_as_events, run_in
 from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
 from gateway.upstream import Answer
@@ -44,6 +44,25 @@ class Rewriter(Protocol):
     run: Run | None
 
     def __call__(self, event: Event) -> bytes: ...
+
+
+class Reading:
+    """A stream's events as they arrive. Whoever stops half-way leaves the rest to whoever goes on."""
+
+    def __init__(self, answer: Answer, beginning: bytes, limit_bytes: int) -> None:
+        """`beginning` has been read of the answer already; an event may have `limit_bytes`."""
+        self.answer = answer
+        self._parser = EventParser(limit_bytes)
+        self.ready = self._parser.feed(beginning)
+        """Events that are whole; an iterator that goes on where it was left. Raises EventTooLarge."""
+
+    def take(self, piece: bytes) -> None:
+        """The next bytes of the answer, once what was ready has been taken."""
+        self.ready = self._parser.feed(piece)
+
+    def end(self) -> None:
+        """The answer ended in good order."""
+        self.ready = self._parser.close()
 
 
 class _CallerWriter:
@@ -145,15 +164,13 @@ async def relay_run(
 
 async def relay_stream(
     request: web.BaseRequest,
-    answer: Answer,
-    beginning: bytes,
+    reading: Reading,
     rewriter: Rewriter,
     crossing: Mapping[str, str],
     *,
     provider: str,
     on_run: OnRun,
     listener: Listener,
-    limits: Limits,
     record: Record,
 ) -> web.StreamResponse:
     """Pass a stream on, one write for each event, until the provider says it is done. `on_run` hears how the run stands
@@ -166,7 +183,7 @@ async def relay_stream(
     await begin(request, response, record)
     writer = _CallerWriter(request, response, listener.write_timeout_s)
     try:
-        await _relay_events(answer, beginning, rewriter, writer, on_run=on_run, listener=listener, limits=limits)
+        await _relay_events(reading, rewriter, writer, on_run=on_run, comment_s=listener.stream_comment_s)
     except (AttemptFailed, EventTooLarge) as failed:
         what = failed.message if isinstance(failed, AttemptFailed) else f"sent {failed}"
         record.note(error_source="provider", error_code="stream_broken")
@@ -180,19 +197,11 @@ async def relay_stream(
 
 
 async def _relay_events(
-    answer: Answer,
-    beginning: bytes,
-    rewriter: Rewriter,
-    writer: _CallerWriter,
-    *,
-    on_run: OnRun,
-    listener: Listener,
-    limits: Limits,
+    reading: Reading, rewriter: Rewriter, writer: _CallerWriter, *, on_run: OnRun, comment_s: float
 ) -> None:
-    parser = EventParser(limits.answer_bytes)
-    piece, run = beginning, None
+    run = None
     while True:
-        for event in parser.feed(piece):
+        for event in reading.ready:
             rewritten = rewriter(event)
             if rewriter.run is not None and rewriter.run is not run:
                 run = rewriter.run
@@ -200,13 +209,30 @@ async def _relay_events(
             await writer.write(rewritten)
             if rewriter.is_done:
                 return
-        piece = await _next_or_comment(answer, writer, listener.stream_comment_s)
+        piece = await _next_or_comment(reading.answer, writer, comment_s)
         if not piece:
             break
-    if not answer.has_framed_end:
+        reading.take(piece)
+    if not reading.answer.has_framed_end:
         raise AttemptFailed(502, "cut the stream off", code="provider_broken_answer")
-    for event in parser.close():
+    reading.end()
+    for event in reading.ready:
         await writer.write(rewriter(event))
+
+
+async def hear_run(reading: Reading, on_run: OnRun, limit_bytes: int) -> None:
+    """Read on, for nobody, until the stream tells of its run: it works whether somebody listens or not. A stream that
+    has told nothing after `limit_bytes` will not. Raises AttemptFailed and EventTooLarge."""
+    while limit_bytes > 0:
+        for event in reading.ready:
+            if (run := run_in(event)) is not None:
+                await on_run(run)
+                return
+        piece = await reading.answer.next_piece()
+        if not piece:
+            return
+        limit_bytes -= len(piece)
+        reading.take(piece)
 
 
 async def _next_or_comment(answer: Answer, writer: _CallerWriter, comment_s: float) -> bytes:

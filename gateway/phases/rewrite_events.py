@@ -59,12 +59,19 @@ class EventRewriter:
         return in_envelope(raw, self._public, default_type="server_error", default_code="provider_error")
 
     def _rewrite(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
-        self._mend(data)
         shape = shapes.shape_of_event(name, data)
         if shape is shapes.RUN:
-            self.run = read_run(data) or self.run
+            self.run = read_run(data) or self.run  # before it is mended: this is about the provider's own words
+        self._mend(data)
         shapes.rewrite(data, shape, self._public)
         return data
+
+
+def run_in(event: Event) -> Run | None:
+    """The run that an event tells of."""
+    data = read_object(event.data)
+    is_told = data is not None and shapes.shape_of_event(event.name, data) is shapes.RUN
+    return read_run(data) if data is not None and is_told else None
 
 
 _RUN_STATUSES = (

@@ -18,13 +18,15 @@ from gateway.upstream import Answer, Upstream
 @dataclass(frozen=True)
 class Response:
     """What an attempt brought. Of a success that is relayed, `relayed` is still open and must be left as a context;
-    of any other answer `raw` is the whole body, and `document` its JSON if it is a success."""
+    of any other answer `raw` is the whole body, and `document` its JSON if it is a success. `key` is the fingerprint of
+    the key that was used, where the answer is one provider's to one call."""
 
     status: int
     headers: Mapping[str, str]
     raw: bytes = b""
     document: Any = None
     relayed: Answer | None = None
+    key: str = ""
 
     @property
     def is_success(self) -> bool:
@@ -37,13 +39,14 @@ async def send(
     body: Body,
     payload: bytes,
     *,
+    key: str,
     credentials: Mapping[str, str],
     upstream: Upstream,
     limits: Limits,
     deadline: float,
 ) -> Response:
     """Send once and wait for the answer. `payload` are the rewritten bytes of a body that is not spooled;
-    `credentials` the headers that present the key.
+    `credentials` the headers that present the key, `key` its fingerprint.
 
     Raises AttemptFailed when the provider gave no usable answer: unreachable, too slow, cut off, not JSON.
     """
@@ -56,10 +59,11 @@ async def send(
     )
     is_success = 200 <= answer.status < 300
     if is_success and (operation.answers in ("bytes", "any") or (body.wants_stream and operation.streams)):
-        return Response(answer.status, answer.headers, relayed=answer)
+        return Response(answer.status, answer.headers, relayed=answer, key=key)
     async with answer:
         raw = await answer.read(limits.answer_bytes)
-    return Response(answer.status, answer.headers, raw, _parse(operation, raw) if is_success else None)
+    document = _parse(operation, raw) if is_success else None
+    return Response(answer.status, answer.headers, raw, document, key=key)
 
 
 def _parse(operation: Operation, raw: bytes) -> Any:

@@ -17,11 +17,14 @@ from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
+from gateway.store.tenant_usage import TenantUsage
 
 _REFRESH_S = 0.5
 """Messages come within milliseconds; this is for the one that is lost. Two of these make the second within which
 everything is in force everywhere."""
 _COUNT_S = 1.0
+_COUNT_TENANTS_S = 5.0
+"""Less often, for it takes a write for each tenant."""
 
 
 class Shared:
@@ -37,6 +40,7 @@ class Shared:
         self.keys = KeyStates(store, clock=clock)
         self.switches = Switches(store, clock=clock)
         self.usage = KeyUsage(store)
+        self.tenants = TenantUsage(store, clock=clock)
         self.acts = Acts(store)
         self._store = store
         self._pause = pause
@@ -55,6 +59,7 @@ class Shared:
         for mirror in self._mirrors:
             await mirror.flush()
         await self.usage.flush()
+        await self.tenants.flush()
 
     async def start(self) -> None:
         """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
@@ -66,6 +71,7 @@ class Shared:
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
+            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenants.flush), name="shared.count_tenants"),
         ]
 
     async def _follow(self) -> None:
@@ -86,3 +92,4 @@ class Shared:
             await mirror.close()
         with suppress(StoreAway):
             await self.usage.flush()
+            await self.tenants.flush()

@@ -29,6 +29,8 @@ def wrong(words: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("providers disable a", "required: --reason"),
         ("providers disable a --reason \t", "expected one argument"),
         ("tenants enable", "required: NAME"),
+        ("tenants usage --since yesterday", "a date is written as 2026-11-22, not 'yesterday'"),
+        ("tenants usage --by tenant,colour", "takes some of tenant,provider,model,day"),
     ],
 )
 def test_a_wrong_command_line_is_told(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:

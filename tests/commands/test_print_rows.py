@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from gateway.commands.print_rows import moment, table
 
 
@@ -12,6 +14,10 @@ def test_columns_stand_under_each_other() -> None:
         "one           -            5",
         "a longer one  -        12345",
     ]
+
+
+def test_money_stands_to_the_right_as_numbers_do() -> None:
+    assert table([{"cost": Decimal("1.500000")}, {"cost": "unknown"}]) == ["    COST", "1.500000", " unknown"]
 
 
 def test_no_rows_are_no_table() -> None:

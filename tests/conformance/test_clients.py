@@ -56,7 +56,8 @@ async def test_models_are_renamed_both_ways(vendor: Vendor, start_gateway: Start
         plain = await client.beta.assistants.create(model="unlisted")
         assert plain.model == "unlisted"
     assert vendor.simulator.worlds["acme"].assistants.get(assistant.id[:-24])["model"] == "our-deployment"
-    told = {line["operation"]: (line["model"], line["upstream_model"]) for line in events if "model" in line}
+    lines = [line for line in events.named("request.done") if "model" in line]
+    told = {line["operation"]: (line["model"], line["upstream_model"]) for line in lines}
     assert told == {
         "create_run": ("gpt-4o", "our-deployment"),
         "create_assistant": ("unlisted", "unlisted"),
