@@ -1,4 +1,5 @@
-"""What replicas and operators share beside cached answers: the states of keys, switches, counts, and acts.
+"""What replicas and operators share beside cached answers: the states of keys, switches, tenants and their keys,
+counts, and acts.
 
 A gateway `start`s it and follows; a command only `load`s it, reads or changes, and `flush`es.
 """
@@ -17,6 +18,8 @@ from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
+from gateway.store.tenant_keys import IssuedKeys
+from gateway.store.tenants import StoredTenants
 
 _REFRESH_S = 0.5
 """Messages come within milliseconds; this is for the one that is lost. Two of these make the second within which
@@ -36,11 +39,16 @@ class Shared:
     ) -> None:
         self.keys = KeyStates(store, clock=clock)
         self.switches = Switches(store, clock=clock)
+        self.tenants = StoredTenants(store, clock=clock)
+        self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
         self.acts = Acts(store)
         self._store = store
         self._pause = pause
-        self._mirrors = (self.keys.mirror, self.switches.mirror)
+        self.on_follow: list[Callable[[], Awaitable[None]]] = []
+        """Called whenever all of this has been read; may raise StoreAway."""
+        # Keys after their tenants: a key whose tenant is not known yet would open nothing.
+        self._mirrors = (self.keys.mirror, self.switches.mirror, self.tenants.mirror, self.tenant_keys.mirror)
         heard_by = {mirror.channel: mirror.hear for mirror in self._mirrors}
         self.subscription = Subscription(store, heard_by, pause=pause)
         self._working: list[asyncio.Task[None]] = []
@@ -70,6 +78,8 @@ class Shared:
 
     async def _follow(self) -> None:
         await self.load()
+        for callback in self.on_follow:
+            await callback()
         await self.acts.follow()
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
