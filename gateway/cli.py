@@ -10,9 +10,10 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -94,13 +95,18 @@ def _print_schema() -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
-    from gateway.commands import keys, switches
+    from gateway.commands import keys, providers, tenant_keys, tenants
     from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
-    work = keys.run if given.command == "keys" else switches.run
+    run: Callable[[argparse.Namespace, Config], Coroutine[Any, Any, int]] = {
+        "keys": keys.run,
+        "providers": providers.run,
+        "tenants": tenants.run,
+        "tenant-keys": tenant_keys.run,
+    }[given.command]
     try:
-        return asyncio.run(work(given, load(given.config)))
+        return asyncio.run(run(given, load(given.config)))
     except CommandFailed as failed:
         print(f"threads-gateway: {failed}", file=sys.stderr)
         return failed.code

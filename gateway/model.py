@@ -191,6 +191,10 @@ class Directory:
             for digest in tenant.keys
         }
 
+    def configured_keys(self) -> list[tuple[str, str]]:
+        """Tenant's name and digest of every key of the configuration."""
+        return [(caller.tenant.name, digest) for digest, caller in self._callers.items()]
+
     def caller(self, digest: str) -> Caller | None:
         """The caller whose key has this digest (`sha256:…`)."""
         return self._callers.get(digest)

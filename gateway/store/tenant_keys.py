@@ -85,10 +85,11 @@ class IssuedKeys:
         await self.mirror.add(key.digest, _told(key), until_s=_until_s(key))
         return secret, key
 
-    def revoke(self, key: IssuedKey, reason: str) -> None:
-        """In force when this returns; the other replicas are told in the background."""
+    def revoke(self, key: IssuedKey, reason: str) -> IssuedKey:
+        """The key as it is now. In force when this returns; the other replicas are told in the background."""
         revoked = replace(key, revoked_s=self.mirror.now(), reason=reason)
         self.mirror.put(key.digest, _told(revoked), until_s=_until_s(revoked))
+        return revoked
 
 
 def fingerprint_of_digest(digest: str) -> str:
