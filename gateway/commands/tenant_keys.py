@@ -53,7 +53,7 @@ def _scope(given: argparse.Namespace, known: Directory, tenant: Tenant) -> Scope
     """Raises CommandFailed for what nobody could use."""
     for pattern in given.operation or ():
         if not any(fnmatchcase(name, pattern) for name in (*BY_NAME, PASSTHROUGH)):
-            raise CommandFailed(f"--operation {pattern!r} fits no operation; try 'get_*', 'create_run' …", code=2)
+            raise CommandFailed(f"--operation {pattern!r} fits no operation; try 'get_*', create_run", code=2)
     for name in given.provider or ():
         if find_provider(name, known).name not in tenant.providers:
             raise CommandFailed(f"tenant {tenant.name!r} may not use provider {name!r}", code=2)

@@ -99,7 +99,7 @@ def _row(tenant: Tenant, keys: int, known: Directory, shared: Shared) -> Row:
     return {
         "tenant": tenant.name,
         "id": tenant.id,
-        "from": "config" if tenant.name in known.tenants else "store",
+        "from": "config" if known.tenants.get(tenant.name) is tenant else "store",
         "providers": ", ".join(sorted(tenant.providers)),
         "keys": keys,
         "limits": limits_in_words(tenant.allowance),
