@@ -109,6 +109,7 @@ class App:
             config,
             directory=directory,
             callers=callers,
+            last_use=shared.last_use,
             signer=signer,
             home_of=homes,
             scoping=Scoping(attempts),

@@ -48,6 +48,7 @@ from gateway.relaying import Relaying
 from gateway.scoping import Scoping
 from gateway.shapes import find_slots
 from gateway.spool import Spool
+from gateway.store.last_use import LastUse
 from gateway.store.switches import Switches
 from gateway.telemetry import Record, log
 from gateway.watching import Watches
@@ -63,6 +64,7 @@ class Gateway:
         *,
         directory: Directory,
         callers: Find,
+        last_use: LastUse,
         signer: IdSigner,
         home_of: HomeOf,
         scoping: Scoping,
@@ -77,6 +79,7 @@ class Gateway:
         self._listener = config.listener
         self._directory = directory
         self._callers = callers
+        self._last_use = last_use
         self._signer = signer
         self._home_of = home_of
         self._scoping = scoping
@@ -126,6 +129,7 @@ class Gateway:
         self._check_size(request)
         caller = authenticate(request.headers, self._callers)
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
+        self._last_use.note(caller.key_fingerprint)
         if (reason := self._switches.reason_of("tenant", caller.tenant.id)) is not None:
             raise tenant_disabled(reason)
         beta = read_beta(request.headers)

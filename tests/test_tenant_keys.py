@@ -80,6 +80,8 @@ async def test_an_issued_key_works_as_the_tenants_own(header: str, gateway: Runn
     assert line["tenant"] == "alice"
     assert digest_of_key(key).startswith(f"sha256:{line['tenant_key']}")
     assert key not in str(events)
+    await shared_of(gateway).flush()
+    assert line["tenant_key"] in await shared_of(gateway).last_use.all()
 
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")

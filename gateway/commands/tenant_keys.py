@@ -28,7 +28,9 @@ async def run(given: argparse.Namespace, config: Config) -> int:
         tenant = find_tenant(given.tenant, callers) if given.tenant is not None else None
         match given.act:
             case "list":
+                used = await shared.last_use.all()
                 rows = [*_configured_rows(known, tenant), *_issued_rows(known, callers, shared, tenant)]
+                rows = [{**row, "last_used": moment(used.get(str(row["fingerprint"])))} for row in rows]
             case "create":
                 assert tenant is not None
                 rows = [await _create(given, known, tenant, shared)]

@@ -16,6 +16,7 @@ from gateway.store.acts import Acts
 from gateway.store.connection import Store, StoreAway
 from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
+from gateway.store.last_use import LastUse
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
 from gateway.store.tenant_keys import IssuedKeys
@@ -42,6 +43,7 @@ class Shared:
         self.tenants = StoredTenants(store, clock=clock)
         self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
+        self.last_use = LastUse(store, clock=clock)
         self.acts = Acts(store)
         self._store = store
         self._pause = pause
@@ -62,7 +64,7 @@ class Shared:
         """Tell the store what it has not been told. Raises StoreAway."""
         for mirror in self._mirrors:
             await mirror.flush()
-        await self.usage.flush()
+        await self._count()
 
     async def start(self) -> None:
         """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
@@ -73,7 +75,7 @@ class Shared:
         self.subscription.start()
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
-            asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
+            asyncio.create_task(self._repeat(_COUNT_S, self._count), name="shared.count"),
         ]
 
     async def _follow(self) -> None:
@@ -81,6 +83,10 @@ class Shared:
         for callback in self.on_follow:
             await callback()
         await self.acts.follow()
+
+    async def _count(self) -> None:
+        await self.usage.flush()
+        await self.last_use.flush()
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -95,4 +101,4 @@ class Shared:
         for mirror in self._mirrors:
             await mirror.close()
         with suppress(StoreAway):
-            await self.usage.flush()
+            await self._count()

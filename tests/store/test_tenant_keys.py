@@ -11,7 +11,9 @@ from gateway.config import Allowance, digest_of_key
 from gateway.model import UNRESTRICTED, Scope
 from gateway.store.connection import StoreAway
 from gateway.store.tenant_keys import IssuedKey
+from tests.conftest import eventually
 from tests.store.conftest import Clock, OpenReplica, Replica
+from tests.store.gate import Gate
 
 NOW = Clock().now
 DAY_S = 86_400
@@ -132,3 +134,21 @@ async def test_keys_are_listed_by_age(open_replica: OpenReplica) -> None:
         await a.shared.tenant_keys.issue("t", name=name)
         a.clock.now += 1
     assert [key.name for key in a.shared.tenant_keys.all(NOW)] == ["one", "two", "three"]
+
+
+@pytest.mark.long
+async def test_of_ten_thousand_keys_one_change_is_one_message(open_replica: OpenReplica, gate: Gate) -> None:
+    """No replica reads them all again for it; only who starts does, once."""
+    a = await open_replica()
+    for number in range(10_000):
+        await a.shared.tenant_keys.issue(f"t{number % 100}", name=f"k{number}", scope=SCOPE)
+    b = await open_replica(gate.url)
+    assert len(b.shared.tenant_keys.all(NOW)) == 10_000
+    reads = [command for command in gate.commands if command[0] == b"HGETALL"]
+    assert len(reads) == 1
+    for key in a.shared.tenant_keys.all(NOW)[:20]:
+        a.shared.tenant_keys.revoke(key, "leaked")
+        await a.shared.flush()
+        await eventually(lambda key=key: known(b, key).reason == "leaked", within_s=1)  # type: ignore[misc, union-attr]
+        await b.shared.load()
+    assert [command for command in gate.commands if command[0] == b"HGETALL"] == reads
