@@ -1,4 +1,4 @@
-"""A few facts that all replicas share: a hash in the store, and the same in the memory of each process.
+"""Small facts that all replicas share: a hash in the store, and the same in the memory of each process.
 
 Reading is in memory and never waits. A change counts at once in the process that makes it, is told to the store in the
 background, and reaches the others by a message; who misses the message reads the hash at its next `refresh`.
@@ -42,6 +42,7 @@ _VERSION = ""
 _KEPT_S = 30 * 86_400
 _AT_ONCE = 256
 _FRESH_S = 2.0
+"""Longer than a refresh and a half: one that is late makes nobody unsure."""
 _LEARNT_AT_ONCE = 500
 """Between so many entries others get their turn: to read ten thousand takes a tenth of a second."""
 
