@@ -4,6 +4,7 @@ One request is one straight line, and `gateway.flow` reads it aloud:
 
     authenticate   who calls                                 phases/authenticate.py
     find           which operation                           phases/find_operation.py, operations.py
+    check scope    what the key may do                       phases/check_scope.py, scoping.py
     receive        the body, in memory or spooled            phases/receive.py
     locate         which provider and account: ids say so    phases/locate.py
     cached?        kept bytes, or else what follows          caching.py

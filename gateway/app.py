@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from gateway.alerts import Alerts, Tell, tell_nobody
 from gateway.attempts import Attempts
 from gateway.caching import Caching
+from gateway.callers import Callers
 from gateway.config import Config
 from gateway.credentials import Keyring
 from gateway.demo import DemoServer
@@ -26,6 +27,7 @@ from gateway.pool import Pool
 from gateway.probing import Probing
 from gateway.recipes import Recipes
 from gateway.reloading import Load, Reloading
+from gateway.scoping import Scoping
 from gateway.server import Server
 from gateway.settlement import Settled, Settlement
 from gateway.store.cache import ThreadCache
@@ -88,18 +90,20 @@ class App:
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
         cache = self.cache = self._open_cache(url)
-        homes, index = Homes(store, directory), OwnerIndex(store)
+        shared = self.shared = Shared(store)
+        callers = Callers(directory, shared.tenants, shared.tenant_keys)
+        homes, index = Homes(store, directory, callers.tenants), OwnerIndex(store)
         self._closing.callback(index.close)
         await store.connect()
         with suppress(StoreAway):  # then hashing decides until the store is back
             await homes.settle()
         store.on_return += [homes.settle, index.flush]
+        shared.on_follow.append(homes.settle_new)
         await cache.catch_up()
         await self._start_demo()
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
         self._closing.push_async_callback(_close_all, upstreams)
         self._health = Health(lambda: store.is_ready)
-        shared = self.shared = Shared(store)
         self._closing.push_async_callback(shared.close)
         await shared.start()
         attempts = self._open_keys(directory, homes, upstreams, shared)
@@ -111,15 +115,18 @@ class App:
         gateway = Gateway(
             config,
             directory=directory,
+            callers=callers,
+            last_use=shared.last_use,
             signer=signer,
             home_of=homes,
+            scoping=Scoping(attempts),
             recipes=Recipes(attempts),
             ownership=ownership,
             caching=Caching(cache, config.cache, signer),
             switches=shared.switches,
             idempotency=idempotency,
             settlement=settlement,
-            usage=shared.tenants,
+            usage=shared.tenant_usage,
             health=self._health,
         )
         await self._listen(gateway, bound)

@@ -100,7 +100,8 @@ def _operate(given: argparse.Namespace) -> int:
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
     command = import_module(f"gateway.commands.{given.module}")
     try:
-        return asyncio.run(command.run(given, load(given.config)))
+        code: int = asyncio.run(command.run(given, load(given.config)))
+        return code
     except CommandFailed as failed:
         print(f"threads-gateway: {failed}", file=sys.stderr)
         return failed.code

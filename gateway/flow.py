@@ -30,7 +30,8 @@ from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
 from gateway.operations import Operation
 from gateway.ownership import Ownership
-from gateway.phases.authenticate import authenticate
+from gateway.phases.authenticate import Find, authenticate
+from gateway.phases.check_scope import check_operation
 from gateway.phases.check_shared import check_shared
 from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
@@ -45,9 +46,11 @@ from gateway.protocols import between
 from gateway.public_ids import PublicIds
 from gateway.recipes import Recipes
 from gateway.relaying import Relaying
+from gateway.scoping import Scoping
 from gateway.settlement import RunsHeard, Settlement
 from gateway.shapes import find_slots
 from gateway.spool import Spool
+from gateway.store.last_use import LastUse
 from gateway.store.switches import Switches
 from gateway.store.tenant_usage import TenantUsage
 from gateway.telemetry import Record, log
@@ -63,8 +66,11 @@ class Gateway:
         config: Config,
         *,
         directory: Directory,
+        callers: Find,
+        last_use: LastUse,
         signer: IdSigner,
         home_of: HomeOf,
+        scoping: Scoping,
         recipes: Recipes,
         ownership: Ownership,
         caching: Caching,
@@ -77,8 +83,11 @@ class Gateway:
         self._limits = config.limits
         self._listener = config.listener
         self._directory = directory
+        self._callers = callers
+        self._last_use = last_use
         self._signer = signer
         self._home_of = home_of
+        self._scoping = scoping
         self._recipes = recipes
         self._ownership = ownership
         self._caching = caching
@@ -131,14 +140,16 @@ class Gateway:
         if (page := self._health.page(request.method, path) or await openapi.page(request.method, path)) is not None:
             return await self._respond(request, page, record)
         self._check_size(request)
-        caller = authenticate(request.headers, self._directory)
+        caller = authenticate(request.headers, self._callers)
         record.tenant_id = caller.tenant.id
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
+        self._last_use.note(caller.key_fingerprint)
         if (reason := self._switches.reason_of("tenant", caller.tenant.id)) is not None:
             raise tenant_disabled(reason)
         beta = read_beta(request.headers)
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
+        check_operation(caller.scope, matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)
         record.note(bytes_in=body.size_bytes)
         try:
@@ -162,6 +173,7 @@ class Gateway:
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
         await self._check_shared(inbound, located)
+        await self._scoping(inbound, located, record)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange: Exchange = partial(self._exchange, inbound, located, public, record)
         if inbound.operation.makes_run:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gateway import __version__
 from gateway.config import Allowance, Config, Secret, SharedObject, Timeouts
@@ -138,13 +138,36 @@ class Tenant:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What a key may be used for, of what its tenant may. None: for all of it."""
+
+    is_read_only: bool = False
+    may_delete: bool = True
+    operations: tuple[str, ...] | None = None
+    """Globs of operations' names."""
+    providers: frozenset[str] | None = None
+    """By their ids, which a new name does not change."""
+    models: frozenset[str] | None = None
+    """As callers say them."""
+
+
+UNRESTRICTED = Scope()
+
+
+@dataclass(frozen=True)
 class Caller:
-    """A tenant and the key it presented, of which only a fingerprint is kept."""
+    """A tenant and the key it presented, of which only a fingerprint is kept. `tenant` has the providers that the key's
+    scope leaves."""
 
     tenant: Tenant
     key_fingerprint: str
     allowance: Allowance = UNLIMITED
     """Of this key alone."""
+    scope: Scope = UNRESTRICTED
+
+
+Stranger = Literal["unknown", "unsure", "expired", "revoked"]
+"""Why a key is no caller's. `unsure`: it may have been issued, and this process was not told of it yet."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +213,10 @@ class Directory:
             for name, tenant in config.tenants.items()
             for digest in tenant.keys
         }
+
+    def configured_keys(self) -> list[tuple[str, str]]:
+        """Tenant's name and digest of every key of the configuration."""
+        return [(caller.tenant.name, digest) for digest, caller in self._callers.items()]
 
     def caller(self, digest: str) -> Caller | None:
         """The caller whose key has this digest (`sha256:…`)."""

@@ -31,6 +31,9 @@ STATELESS: Mapping[str, str] = {
 what any tenant of the account has stored, a DELETE on `models` takes a model from all of them. Source: OpenAI's API
 reference, read 2026-11-21."""
 
+OPERATION = "passthrough"
+"""How the log and scopes of keys call all of it."""
+
 _OURS = frozenset(operation.template.split("/")[1] for operation in OPERATIONS) | {"uploads"}
 _METHODS = ("GET", "POST", "DELETE")
 _PATTERN = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*(/\*)?")
@@ -96,7 +99,7 @@ class Passthrough:
                 code="method_not_allowed",
                 headers={"allow": allowed},
             )
-        return Operation("passthrough", method, "/" + "/".join(segments), "", "any", {}, upload=is_upload)
+        return Operation(OPERATION, method, "/" + "/".join(segments), "", "any", {}, upload=is_upload)
 
     def _lists(self, path: str) -> bool:
         """`models` lets single models through too; otherwise what lies below a path is listed with `/*`."""

@@ -52,7 +52,7 @@ def store_of(app: App) -> Store:
 async def counted(app: App, tenant: str = "alice") -> UsageCounts:
     """All that is counted of a tenant's runs. Requests are left out: they come later."""
     assert app.shared is not None
-    found = await app.shared.tenants.read(tenant, f"{datetime.now(UTC):%Y-%m}")
+    found = await app.shared.tenant_usage.read(tenant, f"{datetime.now(UTC):%Y-%m}")
     counts = [each for place, each in found.items() if each.runs]
     return sum(counts, UsageCounts())
 
@@ -220,7 +220,7 @@ async def test_a_model_is_counted_under_the_callers_name(start_gateway: StartGat
     body = {"assistant_id": assistant, "stream": True}
     await gateway.call("POST", f"/v1/threads/{thread}/runs", body)
     await run_to_its_end(gateway)
-    found = await gateway.app.shared.tenants.read("alice", f"{datetime.now(UTC):%Y-%m}")
+    found = await gateway.app.shared.tenant_usage.read("alice", f"{datetime.now(UTC):%Y-%m}")
     runs = {(place.provider, place.model): counts.runs for place, counts in found.items() if counts.runs}
     assert runs == {("openai", "gpt-4o"): 2}
 
@@ -338,7 +338,7 @@ async def test_requests_and_errors_are_counted_by_provider_and_model(gateway: Ru
     await gateway.call("GET", "/v1/threads/x", headers={"Authorization": "Bearer nobody"})
     await gateway.app.shared.flush()
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    assert await gateway.app.shared.tenants.read("alice", day[:7]) == {
+    assert await gateway.app.shared.tenant_usage.read("alice", day[:7]) == {
         UsagePlace(day, "openai", "gpt-4o"): UsageCounts(requests=1),
         UsagePlace(day, "openai", ""): UsageCounts(requests=3, errors=1),
         UsagePlace(day, "", ""): UsageCounts(requests=1, errors=1),

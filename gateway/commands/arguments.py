@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from datetime import date
+import time
+from datetime import date, datetime
 from pathlib import Path
 
+from gateway.config import Allowance
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_TENANT_NAME_SIGNS = 47
+"""Its id is longer by 17 and must be good for `id` in the configuration."""
 _DURATION = re.compile(r"(?:\d+[smhd])+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -18,12 +24,14 @@ Parser = argparse.ArgumentParser
 
 
 def add_commands(commands: Commands[Parser]) -> None:
-    """`keys`, `providers`, `tenants` and `shared`, each with what can be done."""
+    """`keys`, `providers`, `tenants`, `tenant-keys` and `shared`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
-    tenants = _group(commands, "tenants", "show, disable and enable tenants, and what they used")
+    tenants = _group(commands, "tenants", "show, make, disable and enable tenants, and what they used")
     _add_switches(tenants, "tenant")
+    _add_create_tenant(tenants)
     _add_usage(tenants)
+    _add_tenant_keys(_group(commands, "tenant-keys", "issue, show and revoke the keys that tenants call with"))
     shared = _group(commands, "shared", "show the objects that tenants have in common")
     _act(shared, "list", "every object that is shared, with whom, and under which public id each tenant has it")
 
@@ -74,6 +82,48 @@ def _add_usage(acts: Commands[Parser]) -> None:
     act.add_argument("--by", type=_columns, default=BY, metavar="COLUMNS", help=f"default: {','.join(BY)}")
 
 
+def _add_create_tenant(acts: Commands[Parser]) -> None:
+    act = _act(acts, "create", "make a tenant, in every running gateway within a second; it is never removed")
+    act.add_argument("name", metavar="NAME", type=_tenant_name, help="the tenant's name")
+    act.add_argument("--provider", action="append", metavar="NAME", help="it may use only these; default: all")
+    act.add_argument("--default-provider", metavar="NAME", help="for requests that name none and carry no id")
+    _add_limits(act, "all its keys together")
+
+
+def _add_tenant_keys(acts: Commands[Parser]) -> None:
+    act = _act(acts, "create", "issue a key and show it, this once")
+    act.add_argument("tenant", metavar="TENANT", help="the tenant's name")
+    act.add_argument("--name", type=_name, metavar="NAME", help="what lists and the log call the key")
+    until = act.add_mutually_exclusive_group()
+    until.add_argument("--expires-at", type=_moment, metavar="T", help="2027-01-01T00:00:00Z; default: never")
+    until.add_argument("--expires-in", type=_seconds, metavar="TIME", help="90d, 12h …")
+    act.add_argument("--read-only", action="store_true", help="only GET")
+    act.add_argument("--no-delete", action="store_true", help="no DELETE")
+    act.add_argument("--operation", action="append", metavar="GLOB", help="only such operations: 'get_*', create_run …")
+    act.add_argument("--provider", action="append", metavar="NAME", help="only these of the tenant's providers")
+    act.add_argument(
+        "--model", action="append", type=_one_line, metavar="NAME", help="only assistants and runs of these"
+    )
+    _add_limits(act, "this key")
+    listing = _act(acts, "list", "every key, what it may be used for, and until when")
+    revoke = _act(acts, "revoke", "refuse a key, in every running gateway within a second")
+    revoke.add_argument("key", metavar="KEY", help="its fingerprint, or its name")
+    revoke.add_argument("--reason", type=_one_line, required=True, metavar="TEXT", help="why")
+    for each in (listing, revoke):
+        each.add_argument("--tenant", metavar="NAME", help="only keys of this tenant")
+
+
+def _add_limits(act: Parser, whose: str) -> None:
+    for name, field in Allowance.model_fields.items():
+        purpose = f"{field.description} Of {whose}.".replace("%", "%%")
+        act.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=purpose)
+
+
+def allowance_of(given: argparse.Namespace) -> Allowance:
+    """What the options of `_add_limits` say."""
+    return Allowance(**{name: getattr(given, name) for name in Allowance.model_fields})
+
+
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:
     act = acts.add_parser(name, help=purpose, description=purpose)
     act.add_argument("--config", type=Path, required=True, metavar="FILE", help="the gateway's YAML configuration")
@@ -103,6 +153,37 @@ def _columns(text: str) -> tuple[str, ...]:
     if not named <= set(BY):
         raise argparse.ArgumentTypeError(f"takes some of {','.join(BY)}")
     return tuple(name for name in BY if name in named)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a limit is a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("a name has letters, digits, '.', '_' and '-', at most 64")
+    return text
+
+
+def _tenant_name(text: str) -> str:
+    if len(text) > _TENANT_NAME_SIGNS:
+        raise argparse.ArgumentTypeError(f"a tenant's name has at most {_TENANT_NAME_SIGNS} characters")
+    return _name(text)
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"a moment is written as 2027-01-01T00:00:00Z, not {text!r}") from exc
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError("a moment has a time zone: 2027-01-01T00:00:00Z")
+    if moment.timestamp() <= time.time():
+        raise argparse.ArgumentTypeError(f"{text} is over")
+    return moment.timestamp()
 
 
 def _one_line(text: str) -> str:

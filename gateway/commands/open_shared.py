@@ -9,11 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from gateway.config import Config
 from gateway.config import Store as StoreConfig
-from gateway.store.acts import Act
+from gateway.store.acts import Act, Acted
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedStoreError, EmbeddedValkey
 from gateway.store.shared import Shared
@@ -63,7 +62,7 @@ def _nobody_there(settings: StoreConfig) -> str:
     )
 
 
-async def tell(shared: Shared, act: str, kind: Literal["key", "provider", "tenant"], name: str, reason: str) -> None:
+async def tell(shared: Shared, act: str, kind: Acted, name: str, reason: str) -> None:
     """Tell the store of what was changed, and then who did it. Raises StoreAway."""
     await shared.flush()
     await shared.acts.add(Act(_who(), act, kind, name, int(time.time()), reason))

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from gateway.commands.open_shared import CommandFailed, open_shared
 from gateway.commands.print_rows import Cell, Row, print_rows
+from gateway.commands.tenants import callers_of
 from gateway.config import Config, PricesConfig
 from gateway.model import Directory
 from gateway.prices import cost_of, price_of
@@ -40,22 +41,22 @@ async def run(given: argparse.Namespace, config: Config) -> int:
     if since > until:
         raise CommandFailed(f"--since {since} is after --until {until}", code=2)
     directory = Directory(config)
-    names = {tenant.id: tenant.name for tenant in directory.tenants.values()}
     async with open_shared(config) as shared:
+        names = {tenant.id: tenant.name for tenant in callers_of(directory, shared).tenants().values()}
         if given.tenant is not None:
-            names = await _only(given.tenant, names, shared.tenants, since, until)
+            names = await _only(given.tenant, names, shared.tenant_usage, since, until)
         providers = {provider.id: provider.name for provider in directory.providers.values()}
         found = [
             used
             for tenant, name in names.items()
-            for used in await _used(shared.tenants, tenant, name, since, until, providers, config.prices)
+            for used in await _used(shared.tenant_usage, tenant, name, since, until, providers, config.prices)
         ]
     print_rows(list(_rows(found, given.by, config.prices.currency)), as_json=given.as_json)
     return 0
 
 
 async def _only(asked: str, names: Mapping[str, str], usage: TenantUsage, since: date, until: date) -> dict[str, str]:
-    """The tenant of this name; or of this id, if it is gone from the configuration and has used something. Raises
+    """The tenant of this name; or of this id, if it is gone and has used something. Raises
     CommandFailed."""
     for tenant, name in names.items():
         if name == asked:

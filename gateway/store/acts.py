@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 from gateway.store.connection import Store
 from gateway.telemetry import log
 
+Acted = Literal["key", "provider", "tenant", "tenant_key"]
+
 _KEPT = 1000
 _AT_ONCE = 100
 
@@ -29,7 +31,7 @@ class Act:
 
     who: str
     act: str
-    kind: Literal["key", "provider", "tenant"]
+    kind: Acted
     name: str
     at_s: int
     reason: str = ""

@@ -6,7 +6,7 @@ account that joins later must not move anybody. Lookups are in memory; while the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.model import Account, Directory, Provider, Tenant, rendezvous
 from gateway.store.connection import Store
@@ -14,11 +14,16 @@ from gateway.telemetry import log
 
 
 class Homes:
-    """The homes of every tenant of a directory."""
+    """The homes of every tenant, which are those of the directory unless `tenants` tells of more, by id."""
 
-    def __init__(self, store: Store, directory: Directory) -> None:
+    def __init__(
+        self, store: Store, directory: Directory, tenants: Callable[[], Mapping[str, Tenant]] | None = None
+    ) -> None:
         self._store = store
         self._directory = directory
+        self._tenants = tenants or (lambda: directory.tenants)
+        self._settled: Mapping[str, Tenant] | None = None
+        """The tenants that have been settled last."""
         self._homes: dict[tuple[str, str], Account] = {}
 
     def __call__(self, tenant: Tenant, provider: Provider) -> Account:
@@ -38,25 +43,49 @@ class Homes:
     def forget(self) -> None:
         """The directory has changed: `settle` reads anew what is remembered; meanwhile the hash decides."""
         self._homes.clear()
+        self._settled = None
 
     async def settle(self) -> None:
         """Read what is remembered and remember what was not, for all tenants. Raises StoreAway."""
+        tenants = self._tenants()
         for provider in self._directory.providers.values():
-            remembered = await self._remembered(provider)
-            for tenant in self._directory.tenants.values():
-                if provider.name in tenant.providers:
-                    home = _usable(provider, remembered.get(tenant.id), tenant)
-                    self._homes[tenant.id, provider.id] = home or await self._remember(tenant, provider)
+            await self._settle(provider, tenants.values())
+        self._settled = tenants
 
-    async def _remembered(self, provider: Provider) -> Mapping[str, str]:
-        found = await self._store.run(lambda redis: redis.hgetall(self._key(provider)))
-        return {str(tenant): str(account) for tenant, account in found.items()}
+    async def settle_new(self) -> None:
+        """As `settle`, for tenants that have come since. Raises StoreAway."""
+        tenants = self._tenants()
+        if tenants is self._settled:
+            return
+        for provider in self._directory.providers.values():
+            await self._settle(provider, [t for t in tenants.values() if (t.id, provider.id) not in self._homes])
+        self._settled = tenants
 
-    async def _remember(self, tenant: Tenant, provider: Provider) -> Account:
-        choice = self._hashed(tenant, provider)
-        if provider.name not in tenant.homes:
-            await self._store.run(lambda redis: redis.hset(self._key(provider), tenant.id, choice.id))
-            log.info("home.chosen", tenant=tenant.name, provider=provider.name, account=choice.name)
+    async def _settle(self, provider: Provider, tenants: Iterable[Tenant]) -> None:
+        using = [tenant for tenant in tenants if provider.name in tenant.providers]
+        for tenant, remembered in zip(using, await self._remembered(using, provider), strict=True):
+            home = _usable(provider, remembered, tenant)
+            self._homes[tenant.id, provider.id] = home or await self._remember(tenant, provider, remembered)
+
+    async def _remembered(self, tenants: Sequence[Tenant], provider: Provider) -> Sequence[str | None]:
+        if not tenants:
+            return ()
+        ids = [tenant.id for tenant in tenants]
+        found = await self._store.run(lambda redis: redis.hmget(self._key(provider), ids))
+        return [str(account) if account is not None else None for account in found]
+
+    async def _remember(self, tenant: Tenant, provider: Provider, before: str | None) -> Account:
+        """The account that is the home from now on, in place of the one remembered before if that cannot be it."""
+        choice, key = self._hashed(tenant, provider), self._key(provider)
+        if provider.name in tenant.homes:
+            return choice
+        if before is not None:
+            await self._store.run(lambda redis: redis.hset(key, tenant.id, choice.id))
+        elif not await self._store.run(lambda redis: redis.hsetnx(key, tenant.id, choice.id)):
+            # Another replica was first, perhaps with other accounts in its configuration.
+            first = await self._store.run(lambda redis: redis.hget(key, tenant.id))
+            return _usable(provider, str(first), tenant) or choice
+        log.info("home.chosen", tenant=tenant.name, provider=provider.name, account=choice.name)
         return choice
 
     def _key(self, provider: Provider) -> str:

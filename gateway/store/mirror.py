@@ -1,4 +1,4 @@
-"""A few facts that all replicas share: a hash in the store, and the same in the memory of each process.
+"""Small facts that all replicas share: a hash in the store, and the same in the memory of each process.
 
 Reading is in memory and never waits. A change counts at once in the process that makes it, is told to the store in the
 background, and reaches the others by a message; who misses the message reads the hash at its next `refresh`.
@@ -41,6 +41,10 @@ _VERSION = ""
 """The hash's field that holds its version; callers' fields are not empty."""
 _KEPT_S = 30 * 86_400
 _AT_ONCE = 256
+_FRESH_S = 2.0
+"""Longer than a refresh and a half: one that is late makes nobody unsure."""
+_LEARNT_AT_ONCE = 500
+"""Between so many entries others get their turn: to read ten thousand takes a tenth of a second."""
 
 # KEYS: hash, which is the channel's name too. ARGV: new version, then fields and entries.
 _TELL = """
@@ -59,6 +63,15 @@ if #changed > 0 then
   redis.call('HSET', KEYS[1], '', ARGV[1])
   redis.call('PUBLISH', KEYS[1], cjson.encode({before, ARGV[1], changed}))
 end
+"""
+# KEYS: hash, which is the channel's name too. ARGV: new version, field, entry. Whether the field is this entry now.
+_ADD = """
+local stored = redis.call('HGET', KEYS[1], ARGV[2])
+if stored then return stored == ARGV[3] and 1 or 0 end
+local before = redis.call('HGET', KEYS[1], '')
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], '', ARGV[1])
+redis.call('PUBLISH', KEYS[1], cjson.encode({before, ARGV[1], {ARGV[2], ARGV[3]}}))
+return 1
 """
 # KEYS: hash. ARGV: fields, and their entries as they were read.
 _DROP = """
@@ -101,6 +114,10 @@ class Mirror(Generic[T]):
         self._known: dict[str, _Entry[T]] = {}
         self._late: dict[str, _Entry[T]] = {}
         """Of what is known, what the store has not been told."""
+        self.changes = 0
+        """How often this process has learnt something."""
+        self._agreed_s: float | None = None
+        """When the store was last asked, of the times that it answered."""
         self._version: str | None = None
         self._versions = (f"{replica}{number:x}" for replica in [secrets.token_hex(8)] for number in count())
         self._telling: asyncio.Task[None] | None = None
@@ -109,6 +126,10 @@ class Mirror(Generic[T]):
     def now(self) -> float:
         """Seconds since 1970."""
         return self._clock()
+
+    def is_fresh(self) -> bool:
+        """Whether this process knows what the store knew two seconds ago (`_FRESH_S`)."""
+        return self._agreed_s is not None and abs(self._clock() - self._agreed_s) <= _FRESH_S
 
     def get(self, field: str, now: float) -> T | None:
         """What is said of the field, unless it is over by `now`."""
@@ -129,13 +150,26 @@ class Mirror(Generic[T]):
         """Say nothing of the field any more. To be used where others may know what this process does not."""
         self._change(field, None, None)
 
+    async def add(self, field: str, value: Mapping[str, Any], *, until_s: float | None = None) -> bool:
+        """Say something of a field of which nothing was ever said, once the store has it. Whether that is so now; if
+        somebody was first, his word stands. Raises StoreAway: then nobody knows."""
+        text = self._text(field, value, until_s)
+        version = next(self._versions)
+        is_added = await self._store.run(lambda redis: redis.eval(_ADD, 1, self._key, version, field, text))
+        if is_added:
+            self._learn(field, text)
+        return bool(is_added)
+
     def _change(self, field: str, value: Mapping[str, Any] | None, until_s: float | None) -> None:
+        self._known[field] = self._late[field] = self._entry(self._text(field, value, until_s))
+        self.changes += 1
+        self._tell_soon()
+
+    def _text(self, field: str, value: Mapping[str, Any] | None, until_s: float | None) -> str:
         stamp_us = int(self._clock() * 1e6)
         if (known := self._known.get(field)) is not None:
             stamp_us = max(stamp_us, known.stamp_us + 1)
-        text = f"{stamp_us} {json.dumps({'value': value, 'until_s': until_s})}"
-        self._known[field] = self._late[field] = self._entry(text)
-        self._tell_soon()
+        return f"{stamp_us} {json.dumps({'value': value, 'until_s': until_s})}"
 
     def _entry(self, text: str) -> _Entry[T]:
         """Raises ValueError, KeyError or TypeError for what is not understood."""
@@ -183,31 +217,39 @@ class Mirror(Generic[T]):
 
     def _learn(self, field: str, text: str) -> None:
         """Take over what the store has, unless this process knows better."""
+        known = self._known.get(field)
+        if known is not None and known.text == text:
+            self._late.pop(field, None)
+            return
         try:
             entry = self._entry(text)
         except (ValueError, KeyError, TypeError):  # of another release of the gateway, which knows what it means
             return
-        known = self._known.get(field)
         if known is None or known.stamp_us <= entry.stamp_us:
             self._known[field] = entry
+            self.changes += 1
             self._late.pop(field, None)
 
     async def refresh(self) -> None:
         """Find out whether the hash has changed, and read it if so. Raises StoreAway."""
+        asked_s = self._clock()
         version = await self._store.run(lambda redis: redis.hget(self._key, _VERSION))
         is_lost = version is None and bool(self._known)
         if version != self._version or is_lost:
             await self._read_all()
+        self._agreed_s = asked_s
 
     async def _read_all(self) -> None:
         read = await self._store.run(lambda redis: redis.hgetall(self._key))
         found = {str(field): str(text) for field, text in read.items()}
         self._version = found.pop(_VERSION, None)
-        for field, text in found.items():
+        for place, (field, text) in enumerate(found.items()):
+            if place % _LEARNT_AT_ONCE == _LEARNT_AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._learn(field, text)
         garbage = self._take_garbage()
         for field, entry in self._known.items():
-            if _stamp_us(found.get(field, "")) < entry.stamp_us:
+            if (text := found.get(field, "")) != entry.text and _stamp_us(text) < entry.stamp_us:
                 self._late[field] = entry
         words = [word for field, entry in garbage.items() if field in found for word in (field, entry.text)]
         if words:

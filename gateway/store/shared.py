@@ -1,4 +1,5 @@
-"""What replicas and operators share beside cached answers: the states of keys, switches, counts, and acts.
+"""What replicas and operators share beside cached answers: the states of keys, switches, tenants and their keys,
+counts, and acts.
 
 A gateway `start`s it and follows; a command only `load`s it, reads or changes, and `flush`es.
 """
@@ -15,9 +16,12 @@ from gateway.store.acts import Acts
 from gateway.store.connection import Store, StoreAway
 from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
+from gateway.store.last_use import LastUse
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
+from gateway.store.tenant_keys import IssuedKeys
 from gateway.store.tenant_usage import TenantUsage
+from gateway.store.tenants import StoredTenants
 
 _REFRESH_S = 0.5
 """Messages come within milliseconds; this is for the one that is lost. Two of these make the second within which
@@ -39,12 +43,18 @@ class Shared:
     ) -> None:
         self.keys = KeyStates(store, clock=clock)
         self.switches = Switches(store, clock=clock)
+        self.tenants = StoredTenants(store, clock=clock)
+        self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
-        self.tenants = TenantUsage(store, clock=clock)
+        self.tenant_usage = TenantUsage(store, clock=clock)
+        self.last_use = LastUse(store, clock=clock)
         self.acts = Acts(store)
         self._store = store
         self._pause = pause
-        self._mirrors = (self.keys.mirror, self.switches.mirror)
+        self.on_follow: list[Callable[[], Awaitable[None]]] = []
+        """Called whenever all of this has been read; may raise StoreAway."""
+        # Keys after their tenants: a key whose tenant is not known yet would open nothing.
+        self._mirrors = (self.keys.mirror, self.switches.mirror, self.tenants.mirror, self.tenant_keys.mirror)
         heard_by = {mirror.channel: mirror.hear for mirror in self._mirrors}
         self.subscription = Subscription(store, heard_by, pause=pause)
         self._working: list[asyncio.Task[None]] = []
@@ -58,8 +68,8 @@ class Shared:
         """Tell the store what it has not been told. Raises StoreAway."""
         for mirror in self._mirrors:
             await mirror.flush()
-        await self.usage.flush()
-        await self.tenants.flush()
+        await self._count()
+        await self.tenant_usage.flush()
 
     async def start(self) -> None:
         """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
@@ -70,13 +80,19 @@ class Shared:
         self.subscription.start()
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
-            asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
-            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenants.flush), name="shared.count_tenants"),
+            asyncio.create_task(self._repeat(_COUNT_S, self._count), name="shared.count"),
+            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenant_usage.flush), name="shared.count_tenants"),
         ]
 
     async def _follow(self) -> None:
         await self.load()
+        for callback in self.on_follow:
+            await callback()
         await self.acts.follow()
+
+    async def _count(self) -> None:
+        await self.usage.flush()
+        await self.last_use.flush()
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -91,5 +107,5 @@ class Shared:
         for mirror in self._mirrors:
             await mirror.close()
         with suppress(StoreAway):
-            await self.usage.flush()
-            await self.tenants.flush()
+            await self._count()
+            await self.tenant_usage.flush()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import io
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ from ruamel.yaml import YAML
 
 import gateway
 from gateway.app import App
-from gateway.config import load
+from gateway.cli import _parser
+from gateway.commands.open_shared import CommandFailed
+from gateway.config import Config, load
 from gateway.model import Directory
 from gateway.store.key_states import KeyPlace
 from gateway.store.shared import Shared
@@ -75,6 +80,21 @@ class Scene:
     shared: Shared
     shell: Shell
     directory: Directory
+    config: Config
+
+    async def run(self, *words: str, expect: int = 0) -> Ended:
+        """As the shell does, but in this process: half a second sooner."""
+        given = _parser().parse_args([*words, "--config", str(self.shell.config)])
+        command = importlib.import_module(f"gateway.commands.{given.command.replace('-', '_')}")
+        printed = io.TextIOWrapper(io.BytesIO(), write_through=True)
+        with redirect_stdout(printed):
+            try:
+                ended = Ended(await command.run(given, self.config), "", "")
+            except CommandFailed as failed:
+                ended = Ended(failed.code, "", f"threads-gateway: {failed}\n")
+        ended.out = printed.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        assert ended.code == expect, ended
+        return ended
 
     def place(self, account: str, key: str) -> KeyPlace:
         found = self.directory.providers["openai"].accounts[account]
@@ -106,5 +126,5 @@ async def scene(
     app = App(config)
     await app.start()
     assert app.shared is not None
-    yield Scene(vendor, app.shared, shell, Directory(config))
+    yield Scene(vendor, app.shared, shell, Directory(config), config)
     await app.stop(grace_s=1)

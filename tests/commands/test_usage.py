@@ -125,8 +125,8 @@ async def test_dates_and_tenants_narrow_it_down(used: Scene) -> None:
 
 async def test_this_month_is_shown_when_nothing_is_said(scene: Scene) -> None:
     await use(scene, "run_1", Usage(1, 1, 2), at_s=datetime.now(UTC).timestamp())
-    scene.shared.tenants.note("alice", "openai", "", is_error=True)
-    await scene.shared.tenants.flush()
+    scene.shared.tenant_usage.note("alice", "openai", "", is_error=True)
+    await scene.shared.tenant_usage.flush()
     rows = (await scene.shell("tenants", "usage", "--json")).rows
     assert [(row["model"], row["requests"], row["errors"], row["runs"], row["cost"]) for row in rows] == [
         ("", 1, 1, 0, None),  # nothing ran, so nothing was to pay

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config
-from gateway.model import Directory
+from gateway.model import Directory, Provider, Tenant
 from gateway.store.connection import Store, StoreAway
 from gateway.store.homes import Homes
 from tests.conftest import Events, load_settings
@@ -60,6 +60,37 @@ async def test_tenants_are_spread_and_stay_when_accounts_join(store: Store, tmp_
     await second.settle()
     assert {name: home for name, home in where(second, directory).items() if name != "new"} == before
     assert len(events.named("home.chosen")) == len(MANY) + 1
+
+
+async def test_who_chooses_second_takes_what_was_chosen_first(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas whose configurations differ meet a new tenant at one time: neither had read what the other chose."""
+    first, directory = homes_of(store, config(tmp_path, {"a": None, "b": None}, MANY))
+    second, grown = homes_of(store, config(tmp_path, {"a": None, "b": None, "c": None}, MANY))
+    assert where(first, directory) != where(second, grown)
+
+    async def read_before(tenants: list[Tenant], provider: Provider) -> list[None]:
+        return [None] * len(tenants)
+
+    monkeypatch.setattr(second, "_remembered", read_before)
+    await first.settle()
+    await second.settle()
+    assert where(first, directory) == where(second, grown)
+
+
+async def test_tenants_that_come_later_are_settled_alone(store: Store, tmp_path: Path, events: Events) -> None:
+    accounts: dict[str, str | None] = {"a": None, "b": None}
+    few = config(tmp_path, accounts, {"t1": {}, "t2": {}})
+    directory = Directory(config(tmp_path, accounts, {"t1": {}, "t2": {}, "t3": {}}))
+    tenants = dict(Directory(few).tenants)
+    homes = Homes(store, directory, lambda: tenants)
+    await homes.settle_new()
+    tenants = dict(directory.tenants)
+    events.clear()
+    await homes.settle_new()
+    await homes.settle_new()
+    assert [event["tenant"] for event in events.named("home.chosen")] == ["t3"]
 
 
 async def test_the_configuration_decides_over_memory_and_is_not_remembered(store: Store, tmp_path: Path) -> None:

@@ -342,3 +342,69 @@ def test_all_agree_in_the_end_whatever_happened_in_which_order(valkey: str, step
             await store.close()
 
     asyncio.run(run())
+
+
+async def test_only_the_first_may_add_a_field(open_process: OpenProcess) -> None:
+    a, b = await open_process(), await open_process()
+    assert await a.mirror.add("f", {"says": "of a"})
+    assert not await b.mirror.add("f", {"says": "of b"})
+    assert (a.says(), b.says()) == ("of a", None)
+    await b.mirror.refresh()
+    assert b.says() == "of a"
+    b.put("changed")
+    await b.mirror.flush()
+    await a.mirror.refresh()
+    assert a.says() == "changed"
+
+
+async def test_what_is_added_is_heard_like_any_change(
+    open_process: OpenProcess, gate: Gate, plain: Redis, prefix: str
+) -> None:
+    a, b = await open_process(), await open_process(gate.url)
+    listening = plain.pubsub(ignore_subscribe_messages=True)
+    listening.subscribe(f"{prefix}:facts")
+    listening.get_message(timeout=1)
+    for field in ("f", "g"):
+        await a.mirror.add(field, {"says": field})
+        b.mirror.hear(listening.get_message(timeout=1)["data"].decode())
+    listening.close()
+    await b.mirror.refresh()
+    assert (b.says("f"), b.says("g")) == ("f", "g")
+    assert b"HGETALL" not in [command[0] for command in gate.commands]
+
+
+async def test_a_process_knows_whether_what_it_knows_is_fresh(open_process: OpenProcess, own_valkey: OwnValkey) -> None:
+    a = await open_process(own_valkey.url, timeout_s=0.2)
+    assert not a.mirror.is_fresh(), "it has never asked"
+    await a.mirror.settle()
+    assert a.mirror.is_fresh()
+    own_valkey.freeze()
+    with pytest.raises(StoreAway):
+        await a.mirror.settle()
+    a.clock.now += 2
+    assert a.mirror.is_fresh()
+    a.clock.now += 0.1
+    assert not a.mirror.is_fresh()
+
+
+async def test_who_reads_all_again_looks_only_at_what_has_changed(open_process: OpenProcess) -> None:
+    """Of ten thousand entries it would take a tenth of a second to understand each."""
+    understood: list[str] = []
+
+    def count(said: Mapping[str, Any]) -> str:
+        understood.append(read(said))
+        return understood[-1]
+
+    a, b = await open_process(), await open_process()
+    for number in range(1200):
+        a.put("old", f"f{number}")
+    await a.mirror.flush()
+    b.mirror = Mirror(b.store, "facts", read=count, clock=b.clock)
+    await b.mirror.settle()
+    assert (len(understood), b.mirror.changes) == (1200, 1200)
+    understood.clear()
+    a.put("new", "f7")
+    await a.mirror.flush()
+    await b.mirror.settle()
+    assert understood == ["new"]
+    assert (b.says("f7"), b.says("f8")) == ("new", "old")

@@ -1,0 +1,48 @@
+"""When each key of a tenant was last presented, at whichever replica: to see whether one that is to go is still in use.
+
+To about a minute: a key in steady use is told of once a minute, so that the store hears little of busy ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gateway.store.connection import Store
+
+_EVERY_S = 60
+
+
+class LastUse:
+    """Keys go by their fingerprints; `clock` tells seconds since 1970."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._key = store.key("tenant_keys_used")
+        self._clock = clock
+        self._noted: dict[str, float] = {}
+        self._late: dict[str, float] = {}
+        """Of what was noted, what the store has not been told."""
+
+    def note(self, fingerprint: str) -> None:
+        """A key was presented. In memory."""
+        now = self._clock()
+        if now - self._noted.get(fingerprint, 0) >= _EVERY_S:
+            self._noted[fingerprint] = self._late[fingerprint] = now
+
+    async def flush(self) -> None:
+        """Tell the store. Raises StoreAway; the rest stays for the next time."""
+        telling, self._late = self._late, {}
+        if not telling:
+            return
+        times = {fingerprint: int(at_s) for fingerprint, at_s in telling.items()}
+        try:
+            await self._store.run(lambda redis: redis.hset(self._key, mapping=times))  # type: ignore[arg-type]
+        except BaseException:
+            self._late = telling | self._late
+            raise
+
+    async def all(self) -> dict[str, int]:
+        """Fingerprint → second since 1970. Raises StoreAway."""
+        found = await self._store.run(lambda redis: redis.hgetall(self._key))
+        return {str(fingerprint): int(at_s) for fingerprint, at_s in found.items()}

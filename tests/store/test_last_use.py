@@ -1,0 +1,47 @@
+"""When keys were last presented."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.store.connection import StoreAway
+from tests.conftest import eventually
+from tests.store.conftest import Clock, OpenReplica, OwnValkey, Pause
+from tests.store.gate import Gate
+
+NOW = int(Clock().now)
+
+
+async def test_the_last_use_at_any_replica_is_told(open_replica: OpenReplica) -> None:
+    a, b = await open_replica(is_started=False), await open_replica(is_started=False)
+    a.shared.last_use.note("aaa")
+    await a.shared.flush()
+    b.clock.now += 90
+    b.shared.last_use.note("aaa")
+    b.shared.last_use.note("bbb")
+    await b.shared.flush()
+    assert await a.shared.last_use.all() == {"aaa": NOW + 90, "bbb": NOW + 90}
+
+
+async def test_a_key_in_steady_use_is_told_once_a_minute(open_replica: OpenReplica, gate: Gate) -> None:
+    a = await open_replica(gate.url, is_started=False)
+    for second in range(121):
+        a.clock.now = NOW + second
+        a.shared.last_use.note("aaa")
+        await a.shared.last_use.flush()
+    assert sum(command[0] == b"HSET" for command in gate.commands) == 3
+    assert await a.shared.last_use.all() == {"aaa": NOW + 120}
+
+
+async def test_what_is_noted_while_the_store_is_away_is_told_later(
+    open_replica: OpenReplica, own_valkey: OwnValkey, pause_little: Pause
+) -> None:
+    a = await open_replica(own_valkey.url, is_started=False, pause=pause_little)
+    own_valkey.kill()
+    a.shared.last_use.note("aaa")
+    with pytest.raises(StoreAway):
+        await a.shared.last_use.flush()
+    await own_valkey.start()
+    await eventually(lambda: a.store.is_ready)
+    await a.shared.last_use.flush()
+    assert await a.shared.last_use.all() == {"aaa": NOW}
