@@ -142,10 +142,15 @@ def seen(heard: Heard, shown: str) -> tuple[int, list[bytes], bytes]:
     return heard.status, lines, heard.body.replace(shown.encode(), b"ID")
 
 
+UPKEEP = frozenset({"PING", "CLIENT", "HELLO"})
+"""What keeps connections and knows of no request."""
+
+
 def of_requests(commands: list[Command], prefix: str) -> list[Command]:
     """What the gateway did not ask for by itself."""
     own = {f"{prefix}:{name}" for name in OF_ALL}
-    return [each for each in commands if not any(key.strip("{").split("}")[0] in own for key in each.keys(prefix))]
+    others = [each for each in commands if each.name not in UPKEEP]
+    return [each for each in others if not any(key.strip("{").split("}")[0] in own for key in each.keys(prefix))]
 
 
 def prefix_of(settings: list[dict[str, Any]]) -> str:
