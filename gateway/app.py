@@ -19,6 +19,7 @@ from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
+from gateway.limiting import Limiting
 from gateway.model import Directory, Target
 from gateway.ownership import Ownership
 from gateway.pool import Pool
@@ -32,6 +33,7 @@ from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
 from gateway.store.idempotency import IdempotencyRecords
+from gateway.store.limits import LimitCounts
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
 from gateway.telemetry import log
@@ -63,6 +65,7 @@ class App:
         self.reloading: Reloading | None = None
         self.shared: Shared | None = None
         self.probing: Probing | None = None
+        self.limiting: Limiting | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -81,7 +84,8 @@ class App:
         url, signing_keys = await self._open_store()
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
-        cache = self.cache = self._open_cache(url)
+        coalescer = self._open_coalescer(url)
+        cache = self.cache = self._open_cache(coalescer)
         homes, index = Homes(store, directory), OwnerIndex(store)
         self._closing.callback(index.close)
         await store.connect()
@@ -111,6 +115,7 @@ class App:
             caching=Caching(cache, config.cache, signer),
             switches=shared.switches,
             idempotency=idempotency,
+            limiting=self._open_limiting(coalescer, store, shared),
             health=self._health,
         )
         await self._listen(gateway, bound)
@@ -176,13 +181,23 @@ class App:
         alerts.start()
         return alerts
 
-    def _open_cache(self, url: str) -> ThreadCache:
+    def _open_coalescer(self, url: str) -> Coalescer:
         coalescer = Coalescer(url, timeout_s=self._config.cache.timeout_s)
         self._closing.push_async_callback(coalescer.close)
+        return coalescer
+
+    def _open_cache(self, coalescer: Coalescer) -> ThreadCache:
         cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S)
         self._closing.push_async_callback(cache.drain)
         coalescer.presence.on_return.append(cache.catch_up)
         return cache
+
+    def _open_limiting(self, coalescer: Coalescer, store: Store, shared: Shared) -> Limiting:
+        limiting = self.limiting = Limiting(LimitCounts(coalescer, store), lambda: shared.replicas.count)
+        self._closing.push_async_callback(limiting.close)
+        coalescer.presence.on_return.append(limiting.flush)
+        limiting.start()
+        return limiting
 
     def _open_idempotency(self, store: Store) -> Idempotency:
         records = IdempotencyRecords(store, keep_s=self._config.idempotency.keep_s)

@@ -26,6 +26,7 @@ from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.inbound import Exchanged, Inbound
+from gateway.limiting import Admission, Limiting
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
 from gateway.operations import Operation
@@ -67,6 +68,7 @@ class Gateway:
         caching: Caching,
         switches: Switches,
         idempotency: Idempotency,
+        limiting: Limiting,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -79,6 +81,7 @@ class Gateway:
         self._caching = caching
         self._switches = switches
         self._idempotency = idempotency
+        self._limiting = limiting
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -89,8 +92,9 @@ class Gateway:
         Raises BrokenOff to have the connection cut, and lets the cancellation of a caller who left pass.
         """
         record = _record(request)
+        admission = self._limiting.admission(record)
         try:
-            return await self._answer_or_refuse(request, record)
+            return await self._answer_or_refuse(request, admission, record)
         except BrokenOff as broken:
             record.note(outcome="broken_off", error=str(broken))
             raise
@@ -98,11 +102,14 @@ class Gateway:
             record.note(outcome="stopped" if self._health.is_draining else "caller_left")
             raise
         finally:
+            admission.end()
             record.write()
 
-    async def _answer_or_refuse(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _answer_or_refuse(
+        self, request: web.BaseRequest, admission: Admission, record: Record
+    ) -> web.StreamResponse:
         try:
-            return await self._answer(request, record)
+            return await self._answer(request, admission, record)
         except GatewayError as refused:
             error = refused
         except BrokenOff:
@@ -113,7 +120,7 @@ class Gateway:
         record.note(error_source=error.source, error_code=error.code, error=error.message)
         return await self._respond(request, Reply(error.status, envelope(error), error.headers), record)
 
-    async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, admission: Admission, record: Record) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if (page := self._health.page(request.method, path) or await openapi.page(request.method, path)) is not None:
             return await self._respond(request, page, record)
@@ -125,9 +132,11 @@ class Gateway:
         beta = read_beta(request.headers)
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
+        await admission.begin(caller, matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)
         record.note(bytes_in=body.size_bytes)
         try:
+            await admission.begin_body(body)
             return await self._forward(Inbound(request, caller, matched, beta, body), record)
         finally:
             body.close()

@@ -1,4 +1,5 @@
-"""What replicas and operators share beside cached answers: the states of keys, switches, counts, and acts.
+"""What replicas and operators share beside cached answers: the states of keys, switches, counts, acts,
+and how many gateways there are.
 
 A gateway `start`s it and follows; a command only `load`s it, reads or changes, and `flush`es.
 """
@@ -15,6 +16,7 @@ from gateway.store.acts import Acts
 from gateway.store.connection import Store, StoreAway
 from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
+from gateway.store.replicas import BEAT_S, Replicas
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
 
@@ -38,6 +40,7 @@ class Shared:
         self.switches = Switches(store, clock=clock)
         self.usage = KeyUsage(store)
         self.acts = Acts(store)
+        self.replicas = Replicas(store)
         self._store = store
         self._pause = pause
         self._mirrors = (self.keys.mirror, self.switches.mirror)
@@ -61,11 +64,13 @@ class Shared:
         knowledge decides, until it is back."""
         with suppress(StoreAway):
             await self._follow()
+            await self.replicas.beat()
         self._store.on_return.append(self._follow)
         self.subscription.start()
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self.usage.flush), name="shared.count"),
+            asyncio.create_task(self._repeat(BEAT_S, self.replicas.beat), name="shared.beat"),
         ]
 
     async def _follow(self) -> None:
@@ -86,3 +91,5 @@ class Shared:
             await mirror.close()
         with suppress(StoreAway):
             await self.usage.flush()
+            if self._working:
+                await self.replicas.leave()
