@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 
 from gateway.alerts import Alerts, Tell, tell_nobody
 from gateway.attempts import Attempts
+from gateway.budgets import Budgets
 from gateway.caching import Caching
 from gateway.config import Config
 from gateway.credentials import Keyring
@@ -27,6 +28,7 @@ from gateway.probing import Probing
 from gateway.recipes import Recipes
 from gateway.reloading import Load, Reloading
 from gateway.server import Server
+from gateway.store.budgets import BudgetCounts
 from gateway.store.cache import ThreadCache
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
@@ -66,6 +68,7 @@ class App:
         self.shared: Shared | None = None
         self.probing: Probing | None = None
         self.limiting: Limiting | None = None
+        self.budgets: Budgets | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -100,7 +103,9 @@ class App:
         shared = self.shared = Shared(store)
         self._closing.push_async_callback(shared.close)
         await shared.start()
-        attempts = self._open_keys(directory, homes, upstreams, shared)
+        budgets = self.budgets = Budgets(BudgetCounts(coalescer, store), directory, lambda: shared.replicas.count)
+        self._closing.push_async_callback(budgets.drain)
+        attempts = self._open_keys(directory, homes, upstreams, shared, budgets)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store)
@@ -144,7 +149,12 @@ class App:
         return url, keys
 
     def _open_keys(
-        self, directory: Directory, homes: Homes, upstreams: dict[str, Upstream], shared: Shared
+        self,
+        directory: Directory,
+        homes: Homes,
+        upstreams: dict[str, Upstream],
+        shared: Shared,
+        budgets: Budgets,
     ) -> Attempts:
         """All that concerns keys: pools, probes, reloading; and what sends with them."""
         config = self._config
@@ -152,7 +162,7 @@ class App:
 
         def make_pool(target: Target, config: Config) -> Pool:
             rotation = config.providers[target.provider.name].rotation
-            return Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
+            return Pool(target, rotation, states=shared.keys, usage=shared.usage, budgets=budgets, alert=alert)
 
         pools = self.pools = {route: make_pool(target, config) for route, target in directory.targets.items()}
         probing = self.probing = Probing(pools, upstreams, keyring)

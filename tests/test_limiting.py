@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import openai
@@ -13,16 +15,27 @@ import orjson
 import pytest
 from redis import Redis
 
+from gateway.config import Allowance
+from gateway.errors import GatewayError
+from gateway.limiting import Admission, Limiting
+from gateway.model import Caller
+from gateway.operations import BY_NAME
+from gateway.store.connection import Store
+from gateway.store.limits import LimitCounts
 from gateway.store.token_counts import fields_of
+from gateway.telemetry import Record
 from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
 from tests.simulators import faults
-from tests.store.conftest import OwnValkey, own_valkey  # noqa: F401  a fixture
+from tests.store.conftest import OpenCoalescer, OwnValkey, gate, open_coalescer, own_valkey  # noqa: F401  fixtures
+from tests.store.gate import Gate
 from tests.test_reloading import StartManaged, start_managed  # noqa: F401  a fixture
+from tests.values import DIRECTORY
 from tests.wire import request
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK marks every Assistants method so
 
 Change = Callable[[dict[str, Any]], None]
+_numbers = count()
 
 
 @pytest.fixture
@@ -31,9 +44,9 @@ async def vendor(start_vendor: StartVendor) -> Vendor:
 
 
 @pytest.fixture
-def prefix(vendor: Vendor) -> str:
+def prefix() -> str:
     """Of the store's keys, for several gateways of one test."""
-    return f"limits-{id(vendor)}"
+    return f"limits-{next(_numbers)}"
 
 
 def limits(prefix: str, **most: int) -> Change:
@@ -181,6 +194,117 @@ async def test_a_tenants_own_limits_are_told_in_place_of_its_accounts(
     _, _, headers = await ask(gateway, tenant="carol")
     assert shown(headers)["x-ratelimit-limit-requests"] == "50"
     assert shown(headers)["x-ratelimit-limit-tokens"] == "8"
+
+
+# --- of one key -------------------------------------------------------------------------------------------------------
+def admit(limiting: Limiting, caller: Caller) -> Coroutine[Any, Any, Admission]:
+    """One request of a caller, as the flow begins it."""
+
+    async def begin() -> Admission:
+        admission = limiting.admission(Record("req", "GET", "/v1/threads/x"))
+        await admission.begin(caller, BY_NAME["get_thread"])
+        return admission
+
+    return begin()
+
+
+async def test_a_key_has_limits_of_its_own_below_its_tenants(
+    valkey: str,
+    prefix: str,
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    """Nothing is counted for the tenant when the key is refused, and the other key is not touched."""
+    limiting = Limiting(LimitCounts(open_coalescer(valkey), Store(valkey, prefix=prefix, timeout_s=1)), lambda: 1)
+    tenant = replace(DIRECTORY.tenants["alice"], allowance=Allowance(requests_per_minute=4))
+    one, two = Caller(tenant, "one", Allowance(requests_per_minute=1)), Caller(tenant, "two")
+    admission = await admit(limiting, one)
+    assert admission._record.headers["x-ratelimit-remaining-requests"] == "3", "the tenant's"
+    for _ in range(3):
+        with pytest.raises(GatewayError) as refused:
+            await admit(limiting, one)
+        assert "for key one of tenant 'alice' on" in refused.value.message
+    for _ in range(3):
+        await admit(limiting, two)
+    with pytest.raises(GatewayError) as refused:
+        await admit(limiting, two)
+    assert "for tenant 'alice' on" in refused.value.message
+    await limiting.close()
+
+
+async def test_without_limits_the_store_is_not_asked(
+    valkey: str,
+    prefix: str,
+    gate: Gate,  # noqa: F811
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    """Nor for what ends, of a tenant with a limit of requests alone."""
+    coalescer, store = open_coalescer(gate.url), Store(valkey, prefix=prefix, timeout_s=1)
+    limiting = Limiting(LimitCounts(coalescer, store), lambda: 1)
+    tenant = DIRECTORY.tenants["alice"]
+    (await admit(limiting, Caller(tenant, "one"))).end()
+    await limiting.close()
+    assert gate.commands == []
+    tenant = replace(tenant, allowance=Allowance(requests_per_minute=4))
+    (await admit(limiting, Caller(tenant, "one"))).end()
+    await limiting.close()
+    assert [command[0] for command in gate.commands] in ([b"EVALSHA"], [b"EVALSHA", b"EVAL"]), "one look, no more"
+
+
+async def test_a_caller_who_leaves_while_it_is_looked_at_leaves_nothing(
+    valkey: str,
+    prefix: str,
+    gate: Gate,  # noqa: F811
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    """The store has counted it by then."""
+    coalescer, store = open_coalescer(gate.url), Store(valkey, prefix=prefix, timeout_s=1)
+    limiting = Limiting(LimitCounts(coalescer, store), lambda: 1)
+    tenant = replace(DIRECTORY.tenants["alice"], allowance=Allowance(concurrent_requests=1))
+    caller, key = Caller(tenant, "one"), f"{prefix}:requests:{{{tenant.id}}}"
+    (await admit(limiting, caller)).end()
+    await limiting.flush()
+    gate.hold()
+    admission = limiting.admission(Record("req", "GET", "/"))
+    begun = asyncio.create_task(admission.begin(caller, BY_NAME["get_thread"]))
+    with Redis.from_url(valkey) as plain:
+        await eventually(lambda: bool(plain.exists(key)))
+        begun.cancel()
+        await asyncio.wait([begun])
+        admission.end()
+        gate.release()
+        await limiting.flush()
+        assert not plain.exists(key)
+    await limiting.close()
+
+
+async def test_what_ends_while_the_store_is_away_is_told_when_it_is_back(
+    prefix: str,
+    own_valkey: OwnValkey,  # noqa: F811
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    coalescer, store = open_coalescer(own_valkey.url), Store(own_valkey.url, prefix=prefix, timeout_s=1)
+    limiting = Limiting(LimitCounts(coalescer, store), lambda: 1)
+    tenant = replace(DIRECTORY.tenants["alice"], allowance=Allowance(concurrent_requests=3, bytes_per_day=100))
+    caller = Caller(tenant, "one")
+    first, second = await admit(limiting, caller), await admit(limiting, caller)
+    own_valkey.kill()
+    first._record.note(bytes_in=7, bytes_out=5)
+    first.end()
+    third = await admit(limiting, caller)
+    await admit(limiting, caller)
+    with pytest.raises(GatewayError):
+        await admit(limiting, caller)
+    await own_valkey.start()
+    await eventually(lambda: coalescer.presence.is_ready)
+    third.end()
+    await limiting.renew()
+    await limiting.flush()
+    with Redis.from_url(own_valkey.url) as plain:
+        held = plain.zrange(f"{prefix}:requests:{{{tenant.id}}}", 0, -1)
+        assert second._request.encode() in held
+        assert not {first._request.encode(), third._request.encode()} & {*held}
+        assert plain.hget(f"{prefix}:bytes:{{{tenant.id}}}", fields_of(time.time())[0]) == b"12"
+    await limiting.close()
 
 
 # --- what is under way ------------------------------------------------------------------------------------------------
