@@ -14,7 +14,7 @@ from redis import Redis
 from gateway.store.key_states import KeyPlace
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
 from tests.simulators import faults
-from tests.store.conftest import OwnValkey, own_valkey  # noqa: F401  a fixture
+from tests.store.conftest import OwnValkey, age_window, own_valkey  # noqa: F401  a fixture
 from tests.test_reloading import StartManaged, start_managed  # noqa: F401  a fixture
 
 Change = Callable[[dict[str, Any]], None]
@@ -85,8 +85,7 @@ async def test_a_window_that_frees_lets_the_key_be_used_again(
     assert [(await ask(gateway))[0] for _ in range(2)] == [200, 429]
     with Redis.from_url(valkey) as plain:
         (key,) = plain.keys(f"budgets-{id(vendor)}:budget:*")
-        second = int(plain.get(key).split()[0])  # type: ignore[union-attr]
-        plain.set(key, f"{second - 61} 1")
+        age_window(plain, key.decode(), 61)
     assert (await ask(gateway))[0] == 429, "the replica remembers until when, and does not ask the store"
     assert gateway.app.budgets is not None
     (spent,) = gateway.app.budgets._spent.values()

@@ -27,12 +27,12 @@ local wait = 0
 local requests = read(KEYS[1], tonumber(ARGV[1]))
 if ARGV[2] ~= '' then wait = wait_ms(requests, tonumber(ARGV[2])) end
 if ARGV[3] ~= '' then wait = math.max(wait, wait_ms(read(KEYS[2], tonumber(ARGV[1])), tonumber(ARGV[3]))) end
-if wait == 0 then add(KEYS[1], requests, 1) end
+if wait == 0 then add(requests, 1) end
 return wait
 """
 )
 # KEYS: window of tokens. ARGV: seconds of a window, tokens.
-_ADD = Script(WINDOWS + "add(KEYS[1], read(KEYS[1], tonumber(ARGV[1])), tonumber(ARGV[2]))")
+_ADD = Script(WINDOWS + "add(read(KEYS[1], tonumber(ARGV[1])), tonumber(ARGV[2]))")
 
 
 class BudgetCounts:

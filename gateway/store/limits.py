@@ -1,6 +1,6 @@
 """What tenants and their keys use, counted for all replicas.
 
-    windows     requests of the last minute                one string for a tenant, one for each key with a limit
+    windows     requests of the last minute                one hash for a tenant, one for each key with a limit
     leases      requests and streams under way             sorted sets, request → until when its lease runs
     bytes       of the day, by field as tokens             one hash for a tenant
     tokens      of day and month, written by settlement    `store/token_counts.py`
@@ -43,7 +43,7 @@ _ADMIT = Script(
     + """
 local request, lease_ms, span_s = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local refused, answer, windows = 0, {0, now_s}, {}
-local ended = {unpack(ARGV, 4 + 3 * #KEYS)}
+local ended = 3 + 3 * #KEYS
 for place, key in ipairs(KEYS) do
   local kind, limit, field = ARGV[1 + 3 * place], tonumber(ARGV[2 + 3 * place]), ARGV[3 + 3 * place]
   local used
@@ -51,9 +51,12 @@ for place, key in ipairs(KEYS) do
     windows[place] = read(key, span_s)
     used = windows[place].sum
   elseif kind == 'held' then
-    if #ended > 0 then redis.call('ZREM', key, unpack(ended)) end
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
     used = redis.call('ZCARD', key)
+    if used >= limit then
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms)
+      if #ARGV > ended then redis.call('ZREM', key, unpack(ARGV, ended + 1)) end
+      used = redis.call('ZCARD', key)
+    end
   else
     used = tonumber(redis.call('HGET', key, field) or 0)
   end
@@ -63,7 +66,7 @@ end
 for place, key in ipairs(KEYS) do
   local window = windows[place]
   if refused == 0 and window then
-    add(key, window, 1)
+    add(window, 1)
     answer[3 * place] = window.sum
   elseif refused == 0 and ARGV[1 + 3 * place] == 'held' then
     redis.call('ZADD', key, now_ms + lease_ms, request)
@@ -92,10 +95,10 @@ for place = 2, #KEYS do
     end
     redis.call('HINCRBY', key, field, amount)
   elseif is_new and kind == 'uncount' then
-    local text, found = string.gsub(redis.call('GET', key) or '', '%f[%d]' .. field .. ' (%d+)', function(count)
-      return field .. ' ' .. string.format('%d', math.max(0, count - 1))
-    end, 1)
-    if found > 0 then redis.call('SET', key, text, 'KEEPTTL') end
+    if tonumber(redis.call('HGET', key, field) or 0) > 0 then
+      redis.call('HINCRBY', key, field, -1)
+      redis.call('HINCRBY', key, 'sum', -1)
+    end
   end
 end
 """)

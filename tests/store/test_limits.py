@@ -14,7 +14,7 @@ from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.limits import Batch, Check, LimitCounts, places_of
 from gateway.window import Window
-from tests.store.conftest import OpenCoalescer, OwnValkey
+from tests.store.conftest import OpenCoalescer, OwnValkey, write_window
 
 Open = Callable[..., LimitCounts]
 
@@ -153,11 +153,10 @@ def test_a_window_in_the_store_is_the_one_in_memory(
         with Redis.from_url(valkey) as plain:
             while True:
                 now_s, now_us = plain.time()  # type: ignore[misc]
-                window, words = Window(), []
+                window = Window()
                 for ago_s, amount in sorted(seconds):
                     window.add(now_s + ago_s, amount)
-                    words.append(f"{now_s + ago_s} {amount}")
-                plain.set(check.key, " ".join(words))
+                write_window(plain, check.key, {now_s + ago_s: amount for ago_s, amount in seconds})
                 verdict = await LimitCounts(coalescer, store).admit("r", [check])
                 if plain.time()[0] == now_s:  # type: ignore[index]
                     break
