@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -38,7 +38,9 @@ from gateway.telemetry import Record
 
 _PLANS_LIMIT = 10_000
 _FACTS_LIMIT = 10_000
-"""Of one tenant, while the store is away. Leases beyond it run out, bytes beyond it are lost."""
+"""Of one tenant, while the store is away. Bytes are summed up then, and leases beyond it run out."""
+_ENDED_WITH = 100
+"""Most ended requests that an admission tells of by the way."""
 
 
 class _Known(NamedTuple):
@@ -104,9 +106,8 @@ class Limiting:
         """Count a request in all limits and note what its caller is told of them. Answers the second in which the
         store's windows have counted it, 0 if they have not. Raises GatewayError 429."""
         checks, now = [limit.check for limit in limits], self._clock()
-        ended = [field for _, kind, field, _ in self._facts.get(tenant, ()) if kind == "ended"]
         try:
-            verdict = await self._counts.admit(request, checks, ended)
+            verdict = await self._counts.admit(request, checks, self._ended(tenant))
         except StoreAway:
             verdict = self._local.admit(request, checks, now, self._replicas())
         else:
@@ -116,8 +117,15 @@ class Limiting:
             raise refusal(limits[verdict.refused], verdict.standings[verdict.refused], now)
         return verdict.counted_s
 
+    def _ended(self, tenant: str) -> list[str]:
+        """Requests of which the store may not know yet that they have ended, the last ones: whoever has got an answer
+        asks again before the store was told."""
+        sending = self._sending[tenant].facts if tenant in self._sending else ()
+        facts = [*sending[-_ENDED_WITH:], *self._facts.get(tenant, ())[-_ENDED_WITH:]]
+        return [field for _, kind, field, _ in facts if kind == "ended"][-_ENDED_WITH:]
+
     def release(self, request: str, plan: Plan, limits: Sequence[Limit], size_bytes: int) -> None:
-        """A request has ended, whether it was admitted or not."""
+        """A request that these limits may have counted has ended."""
         checks = [limit.check for limit in limits]
         self._local.release(request, checks)
         facts: list[Fact] = [(check.key, "ended", request, 0) for check in checks if check.kind == "held"]
@@ -135,7 +143,10 @@ class Limiting:
 
     def _tell_of(self, tenant: str, facts: list[Fact]) -> None:
         if facts:
-            self._facts[tenant] = (self._facts.get(tenant, []) + facts)[-_FACTS_LIMIT:]
+            known = self._facts.setdefault(tenant, [])
+            known += facts
+            if len(known) > _FACTS_LIMIT:
+                self._facts[tenant] = _shortened(known)
             self.tell_soon()
 
     # --- what the store is told in the background --------------------------------------------------------------------
@@ -186,6 +197,16 @@ class Limiting:
         await self._tell()
 
 
+def _shortened(facts: Sequence[Fact]) -> list[Fact]:
+    """Bytes summed up, and the newest of the rest."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for key, kind, field, amount in facts:
+        if kind == "bytes":
+            sums[key, field] += amount
+    rest = [fact for fact in facts if fact[1] != "bytes"]
+    return [*((key, "bytes", field, amount) for (key, field), amount in sums.items()), *rest[-_FACTS_LIMIT // 2 :]]
+
+
 class Admission:
     """One request's leave to be carried out. `end` always, once."""
 
@@ -204,7 +225,11 @@ class Admission:
         self._request, self._operation = self._limiting.name_request(), operation
         # Before the store is asked: whoever leaves meanwhile may have been counted.
         self._plan, self._limits = plan, plan.runs if begins_run(operation) else plan.others
-        self._counted_s = await self._limiting.admit(self._request, plan.tenant, self._limits, self._record)
+        try:
+            self._counted_s = await self._limiting.admit(self._request, plan.tenant, self._limits, self._record)
+        except GatewayError:
+            self._plan = None  # it has counted nowhere, so there is nothing to give back
+            raise
 
     async def begin_body(self, body: Body) -> None:
         """Raises GatewayError 429 when there are too many streams; then the request has counted nowhere."""
@@ -216,6 +241,8 @@ class Admission:
             await self._limiting.admit(self._request, plan.tenant, plan.streams, self._record)
         except GatewayError:
             self._limiting.take_back(plan, before, self._counted_s)
+            self._limiting.release(self._request, plan, before, 0)
+            self._plan = None
             raise
 
     def end(self) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import openai
 import orjson
 import pytest
 from redis import Redis
+from ruamel.yaml import YAML
 
 from gateway.config import Allowance
 from gateway.errors import GatewayError
@@ -24,7 +28,19 @@ from gateway.store.connection import Store
 from gateway.store.limits import LimitCounts
 from gateway.store.token_counts import fields_of
 from gateway.telemetry import Record
-from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
+from tests.conftest import (
+    TENANT_KEYS,
+    Dial,
+    Events,
+    Running,
+    StartGateway,
+    StartVendor,
+    Vendor,
+    edit,
+    environ_for,
+    eventually,
+    settings_for,
+)
 from tests.simulators import faults
 from tests.store.conftest import (  # noqa: F401  fixtures
     OpenCoalescer,
@@ -254,6 +270,48 @@ async def test_without_limits_the_store_is_not_asked(
     (await admit(limiting, Caller(tenant, "one"))).end()
     await limiting.close()
     assert [command[0] for command in gate.commands] in ([b"EVALSHA"], [b"EVALSHA", b"EVAL"]), "one look, no more"
+
+
+async def test_a_refused_request_costs_the_store_one_look(
+    valkey: str,
+    prefix: str,
+    gate: Gate,  # noqa: F811
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    """Nothing is to be given back."""
+    coalescer, store = open_coalescer(gate.url), Store(valkey, prefix=prefix, timeout_s=1)
+    limiting = Limiting(LimitCounts(coalescer, store), lambda: 1)
+    allowance = Allowance(requests_per_minute=1, concurrent_requests=5, bytes_per_day=10_000)
+    caller = Caller(replace(DIRECTORY.tenants["alice"], allowance=allowance), "one")
+    (await admit(limiting, caller)).end()
+    await limiting.flush()
+    before = len(gate.commands)
+    for _ in range(5):
+        admission = limiting.admission(Record("req", "GET", "/"))
+        with pytest.raises(GatewayError):
+            await admission.begin(caller, BY_NAME["get_thread"])
+        admission._record.note(bytes_out=300)
+        admission.end()
+    await limiting.close()
+    assert len(gate.commands) == before + 5
+
+
+async def test_what_the_store_is_to_be_told_is_bounded_and_no_byte_is_lost(
+    valkey: str,
+    prefix: str,
+    open_coalescer: OpenCoalescer,  # noqa: F811
+) -> None:
+    coalescer, store = open_coalescer(valkey), Store(valkey, prefix=prefix, timeout_s=1)
+    limiting = Limiting(LimitCounts(coalescer, store), lambda: 1)
+    tenant = replace(DIRECTORY.tenants["alice"], allowance=Allowance(concurrent_requests=1, bytes_per_day=10**9))
+    plan = limiting.plan_of(Caller(tenant, "one"))
+    assert plan is not None
+    for number in range(15_000):
+        limiting.release(f"r{number}", plan, plan.others, 3)
+    assert len(limiting._facts[tenant.id]) <= 10_000
+    await limiting.close()
+    with Redis.from_url(valkey) as plain:
+        assert plain.hget(f"{prefix}:bytes:{{{tenant.id}}}", fields_of(time.time())[0]) == b"45000"
 
 
 async def test_a_caller_who_leaves_while_it_is_looked_at_leaves_nothing(
@@ -490,3 +548,45 @@ async def test_a_reload_changes_what_a_tenant_may_use(vendor: Vendor, start_mana
     del managed.settings["tenants"]["alice"]["limits"]
     assert await managed.reload()
     assert await statuses(gateway, times=5) == [200] * 5
+
+
+@pytest.mark.long
+async def test_what_a_killed_gateway_had_under_way_is_free_within_its_lease(
+    vendor: Vendor, start_gateway: StartGateway, prefix: str, valkey: str, tmp_path: Path
+) -> None:
+    """A process of its own, killed in the middle of a request; another replica asks until it may."""
+    change = limits(prefix, concurrent_requests=1)
+    survivor = await start_gateway(vendor, change=change)
+    settings = settings_for([vendor], valkey)
+    change(settings)
+    with (tmp_path / "victim.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(settings, file)
+    victim = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "serve", "--config", tmp_path / "victim.yaml"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environ_for([vendor])},
+        cwd=Path(__file__).parents[1],
+    )
+    try:
+        assert victim.stderr is not None
+        while (event := orjson.loads(await victim.stderr.readline()))["event"] != "gateway.started":
+            pass
+        vendor.simulator.faults.add(faults.hold(asyncio.Event()), times=1)
+        url = f"{event['url']}/v1/threads"
+        under_way = asyncio.create_task(
+            survivor.session.post(url, json={}, headers={"Authorization": f"Bearer {TENANT_KEYS['alice']}"})
+        )
+        await vendor.simulator.arrived()
+        assert await statuses(survivor) == [429]
+        victim.kill()
+        await victim.wait()
+        await asyncio.wait([under_way])
+        assert await statuses(survivor) == [429]
+        async with asyncio.timeout(30):
+            while await statuses(survivor) != [200]:
+                await asyncio.sleep(0.2)
+    finally:
+        if victim.returncode is None:
+            victim.kill()
+        await victim.communicate()

@@ -30,8 +30,6 @@ from gateway.store.windows import WINDOWS
 from gateway.window import MINUTE_S
 
 _LEASE_S = 15.0
-_ENDED_WITH = 100
-"""Most ended requests that an admission tells of by the way."""
 BATCH_LIMIT = 500
 _REMEMBERED_MS = 3_600_000
 """How long the store remembers a replica's last batch: longer than anything sends it again."""
@@ -195,11 +193,11 @@ class LimitCounts:
 
     async def admit(self, request: str, checks: Sequence[Check], ended: Sequence[str] = ()) -> Verdict:
         """Count a request in all checks, or in none. `ended` are requests of the same tenant that may still hold
-        leases: whoever has got an answer may ask again before the store was told."""
+        leases."""
         words: list[Word] = [request, round(self.lease_s * 1000), MINUTE_S]
         for check in checks:
             words += (check.kind, check.limit, check.field)
-        words += ended[:_ENDED_WITH]
+        words += ended
         answer = await self._script(_ADMIT, [check.key for check in checks], words)
         refused, counted_s, *told = answer
         standings = [
