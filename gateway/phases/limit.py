@@ -45,6 +45,13 @@ _ORDER = (
 """The longest wait first."""
 
 
+_FAMILIES: dict[str, Literal["requests", "tokens"]] = {
+    "requests_per_minute": "requests",
+    "tokens_per_day": "tokens",
+    "tokens_per_month": "tokens",
+}
+
+
 class Limit(NamedTuple):
     """One setting of an allowance. `whose` are words for a message; `ends_s` is when the day or month is over (seconds
     since 1970), 0 for what has none; `shown` the family of `x-ratelimit-*` that tells of it."""
@@ -119,14 +126,18 @@ def _limits(allowance: Allowance, whose: str, now: float, places: Places, finger
 
 
 def _show(limits: Sequence[Limit]) -> list[Limit]:
-    """The tenant's own limits are shown, for they come first; those of the key where the tenant has none; of tokens the
-    day's, else the month's."""
-    shown: dict[int, Literal["requests", "tokens"]] = {}
-    for family, names in (("requests", ["requests_per_minute"]), ("tokens", ["tokens_per_day", "tokens_per_month"])):
-        found = [place for name in names for place, limit in enumerate(limits) if limit.name == name]
-        if found:
-            shown[found[0]] = family  # type: ignore[assignment]
-    return [limit._replace(shown=shown.get(place, "")) for place, limit in enumerate(limits)]
+    """The first of each family is shown: the tenant's own limits stand before those of the key, and a limit of the day
+    before one of the month."""
+    told: set[str] = set()
+    shown: list[Limit] = []
+    for limit in limits:
+        family = _FAMILIES.get(limit.name)
+        if family is not None and family not in told:
+            told.add(family)
+            shown.append(limit._replace(shown=family))
+        else:
+            shown.append(limit)
+    return shown
 
 
 def _without_tokens(limits: Sequence[Limit]) -> Iterator[Limit]:

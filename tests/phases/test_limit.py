@@ -85,6 +85,13 @@ def test_headers_tell_of_the_key_where_the_tenant_has_no_limit_and_of_the_month_
     }
 
 
+def test_a_tenants_month_is_shown_before_a_keys_day() -> None:
+    found = plan(Allowance(tokens_per_month=100), Allowance(tokens_per_day=50))
+    assert found is not None
+    assert [(limit.check.limit, limit.shown) for limit in found.runs] == [(100, "tokens"), (50, "")]
+    assert names(found.others) == [("tokens_per_month", "told", "tokens")]
+
+
 @pytest.mark.parametrize(
     ("name", "code", "retry_after", "words"),
     [
