@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 
 from gateway.alerts import Alerts, Tell, tell_nobody
 from gateway.attempts import Attempts
+from gateway.budgets import Budgets
 from gateway.caching import Caching
 from gateway.callers import Callers
 from gateway.config import Config
@@ -20,6 +21,7 @@ from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
+from gateway.limiting import Limiting
 from gateway.model import Directory, Target
 from gateway.ownership import Ownership
 from gateway.polling import Polling
@@ -30,6 +32,7 @@ from gateway.reloading import Load, Reloading
 from gateway.scoping import Scoping
 from gateway.server import Server
 from gateway.settlement import Settled, Settlement
+from gateway.store.budgets import BudgetCounts
 from gateway.store.cache import ThreadCache
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
@@ -37,6 +40,7 @@ from gateway.store.embedded import EmbeddedValkey
 from gateway.store.homes import Homes
 from gateway.store.idempotency import IdempotencyRecords
 from gateway.store.key_states import KeyPlace
+from gateway.store.limits import LimitCounts
 from gateway.store.noted_runs import NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
@@ -71,6 +75,8 @@ class App:
         self.probing: Probing | None = None
         self.settlement: Settlement | None = None
         self.polling: Polling | None = None
+        self.limiting: Limiting | None = None
+        self.budgets: Budgets | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -89,7 +95,8 @@ class App:
         url, signing_keys = await self._open_store()
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
-        cache = self.cache = self._open_cache(url)
+        coalescer = self._open_coalescer(url)
+        cache = self.cache = self._open_cache(coalescer)
         shared = self.shared = Shared(store)
         callers = Callers(directory, shared.tenants, shared.tenant_keys)
         homes, index = Homes(store, directory, callers.tenants), OwnerIndex(store)
@@ -106,11 +113,13 @@ class App:
         self._health = Health(lambda: store.is_ready)
         self._closing.push_async_callback(shared.close)
         await shared.start()
-        attempts = self._open_keys(directory, homes, upstreams, shared)
+        budgets = self.budgets = Budgets(BudgetCounts(coalescer, store), directory, lambda: shared.replicas.count)
+        self._closing.push_async_callback(budgets.drain)
+        attempts = self._open_keys(directory, homes, upstreams, shared, budgets)
         ownership = Ownership(index, attempts)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store)
-        settlement = self._open_settlement(store, directory, attempts, shared)
+        settlement = self._open_settlement(store, directory, attempts, shared, budgets)
         signer = IdSigner(signing_keys)
         gateway = Gateway(
             config,
@@ -127,6 +136,7 @@ class App:
             idempotency=idempotency,
             settlement=settlement,
             usage=shared.tenant_usage,
+            limiting=self._open_limiting(coalescer, store, shared),
             health=self._health,
         )
         await self._listen(gateway, bound)
@@ -155,7 +165,12 @@ class App:
         return url, keys
 
     def _open_keys(
-        self, directory: Directory, homes: Homes, upstreams: dict[str, Upstream], shared: Shared
+        self,
+        directory: Directory,
+        homes: Homes,
+        upstreams: dict[str, Upstream],
+        shared: Shared,
+        budgets: Budgets,
     ) -> Attempts:
         """All that concerns keys: pools, probes, reloading; and what sends with them."""
         config = self._config
@@ -163,7 +178,7 @@ class App:
 
         def make_pool(target: Target, config: Config) -> Pool:
             rotation = config.providers[target.provider.name].rotation
-            return Pool(target, rotation, states=shared.keys, usage=shared.usage, alert=alert)
+            return Pool(target, rotation, states=shared.keys, usage=shared.usage, budgets=budgets, alert=alert)
 
         pools = self.pools = {route: make_pool(target, config) for route, target in directory.targets.items()}
         probing = self.probing = Probing(pools, upstreams, keyring)
@@ -192,13 +207,23 @@ class App:
         alerts.start()
         return alerts
 
-    def _open_cache(self, url: str) -> ThreadCache:
+    def _open_coalescer(self, url: str) -> Coalescer:
         coalescer = Coalescer(url, timeout_s=self._config.cache.timeout_s)
         self._closing.push_async_callback(coalescer.close)
+        return coalescer
+
+    def _open_cache(self, coalescer: Coalescer) -> ThreadCache:
         cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S)
         self._closing.push_async_callback(cache.drain)
         coalescer.presence.on_return.append(cache.catch_up)
         return cache
+
+    def _open_limiting(self, coalescer: Coalescer, store: Store, shared: Shared) -> Limiting:
+        limiting = self.limiting = Limiting(LimitCounts(coalescer, store), lambda: shared.replicas.count)
+        self._closing.push_async_callback(limiting.close)
+        coalescer.presence.on_return.append(limiting.flush)
+        limiting.start()
+        return limiting
 
     def _open_idempotency(self, store: Store) -> Idempotency:
         records = IdempotencyRecords(store, keep_s=self._config.idempotency.keep_s)
@@ -208,13 +233,17 @@ class App:
         self._closing.push_async_callback(idempotency.drain)
         return idempotency
 
-    def _open_settlement(self, store: Store, directory: Directory, attempts: Attempts, shared: Shared) -> Settlement:
+    def _open_settlement(
+        self, store: Store, directory: Directory, attempts: Attempts, shared: Shared, budgets: Budgets
+    ) -> Settlement:
         """What counts the tokens of runs, and looks at those that nobody else looks at."""
 
         def count_for_key(settled: Settled) -> None:
             run, usage = settled.run, settled.usage
             if run.key and usage is not None:
-                shared.usage.note(KeyPlace(run.route, run.key), settled.at_s, tokens=usage.total)
+                place = KeyPlace(run.route, run.key)
+                shared.usage.note(place, settled.at_s, tokens=usage.total)
+                budgets.note_tokens(place, usage.total, settled.at_s)
 
         runs = NotedRuns(store)
         settlement = self.settlement = Settlement(runs, answer_bytes=self._config.limits.answer_bytes)

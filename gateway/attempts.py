@@ -85,7 +85,7 @@ class Attempts:
         told: Response | None = None
         suspect: Key | None = None
         attempts = 0
-        while (lease := pool.take(refused=refused, thread=sending.ids.get("thread"))) is not None:
+        while (lease := await pool.take(refused=refused, thread=sending.ids.get("thread"))) is not None:
             key, outcome = lease.key, await self._send(sending, lease, pool, record)
             facts: Refusal | AttemptFailed
             if isinstance(outcome, AttemptFailed):

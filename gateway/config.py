@@ -291,6 +291,12 @@ class Key(_Section):
     """What the provider calls an API key, by reference."""
     weight: Annotated[float, Field(gt=0)] = 1
     """How often it is used beside the other keys of its account, with `rotation.strategy: weighted`."""
+    requests_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """How often it is used in any minute, by all replicas together; then other keys are, or callers get 429 before the
+    provider says so. Default: as often as the provider allows."""
+    tokens_per_minute: Annotated[int, Field(gt=0)] | None = None
+    """How many tokens of runs, both ways, it may have used in the last minute to be used again. They are known after a
+    run, so those under way come on top."""
     not_before: AwareDatetime | None = None
     """From when it may be used, with a time zone: `2026-12-01T00:00:00Z`."""
     expires_at: AwareDatetime | None = None

@@ -26,6 +26,7 @@ from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.ids import IdSigner
 from gateway.inbound import Exchange, Exchanged, Inbound
+from gateway.limiting import Admission, Limiting
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
 from gateway.operations import Operation
@@ -78,6 +79,7 @@ class Gateway:
         idempotency: Idempotency,
         settlement: Settlement,
         usage: TenantUsage,
+        limiting: Limiting,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -95,6 +97,7 @@ class Gateway:
         self._idempotency = idempotency
         self._settlement = settlement
         self._usage = usage
+        self._limiting = limiting
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -105,8 +108,9 @@ class Gateway:
         Raises BrokenOff to have the connection cut, and lets the cancellation of a caller who left pass.
         """
         record = _record(request)
+        admission = self._limiting.admission(record)
         try:
-            return await self._answer_or_refuse(request, record)
+            return await self._answer_or_refuse(request, admission, record)
         except BrokenOff as broken:
             record.note(outcome="broken_off", error=str(broken))
             raise
@@ -114,6 +118,7 @@ class Gateway:
             record.note(outcome="stopped" if self._health.is_draining else "caller_left")
             raise
         finally:
+            admission.end()
             self._count(record)
             record.write()
 
@@ -122,9 +127,11 @@ class Gateway:
             model = record.facts.get("model", "")
             self._usage.note(record.tenant_id, record.provider_id, model, is_error=record.is_error)
 
-    async def _answer_or_refuse(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _answer_or_refuse(
+        self, request: web.BaseRequest, admission: Admission, record: Record
+    ) -> web.StreamResponse:
         try:
-            return await self._answer(request, record)
+            return await self._answer(request, admission, record)
         except GatewayError as refused:
             error = refused
         except BrokenOff:
@@ -135,7 +142,7 @@ class Gateway:
         record.note(error_source=error.source, error_code=error.code, error=error.message)
         return await self._respond(request, Reply(error.status, envelope(error), error.headers), record)
 
-    async def _answer(self, request: web.BaseRequest, record: Record) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, admission: Admission, record: Record) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if (page := self._health.page(request.method, path) or await openapi.page(request.method, path)) is not None:
             return await self._respond(request, page, record)
@@ -150,9 +157,11 @@ class Gateway:
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
         check_operation(caller.scope, matched.operation)
+        await admission.begin(caller, matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)
         record.note(bytes_in=body.size_bytes)
         try:
+            await admission.begin_body(body)
             return await self._forward(Inbound(request, caller, matched, beta, body), record)
         finally:
             body.close()

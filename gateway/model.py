@@ -29,6 +29,12 @@ class Key:
     not_before_s: float = 0
     """Seconds since 1970, as `expires_at_s`."""
     expires_at_s: float | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -218,6 +224,12 @@ class Directory:
         """Tenant's name and digest of every key of the configuration."""
         return [(caller.tenant.name, digest) for digest, caller in self._callers.items()]
 
+    def key(self, route: str, fingerprint: str) -> Key | None:
+        """A configured key of a provider's account."""
+        target = self.targets.get(route)
+        keys = target.account.keys if target is not None else ()
+        return next((key for key in keys if key.fingerprint == fingerprint), None)
+
     def caller(self, digest: str) -> Caller | None:
         """The caller whose key has this digest (`sha256:…`)."""
         return self._callers.get(digest)
@@ -264,6 +276,8 @@ def _key(name: str, given: KeyConfig) -> Key:
         weight=given.weight,
         not_before_s=given.not_before.timestamp() if given.not_before else 0,
         expires_at_s=given.expires_at.timestamp() if given.expires_at else None,
+        requests_per_minute=given.requests_per_minute,
+        tokens_per_minute=given.tokens_per_minute,
     )
 
 

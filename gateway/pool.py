@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from gateway.alerts import Tell, tell_nobody
 from gateway.breaker import Breaker
+from gateway.budgets import Budgets
 from gateway.config import Rotation
 from gateway.errors import NEVER_REPEAT, AttemptFailed, GatewayError
 from gateway.model import Key, Target
@@ -78,6 +79,7 @@ class Pool:
         *,
         states: KeyStates,
         usage: KeyUsage,
+        budgets: Budgets,
         alert: Tell = tell_nobody,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
@@ -88,6 +90,7 @@ class Pool:
         self._strategy = STRATEGIES[rotation.strategy]()
         self._states = states
         self._usage = usage
+        self._budgets = budgets
         self._alert = alert
         self._warned: set[str] = set()
         self._clock = clock
@@ -136,13 +139,18 @@ class Pool:
                 headers=_retry_after(wait_s),
             )
 
-    def take(self, *, refused: Collection[str], thread: str | None) -> Lease | None:
-        """A key of this account and never another's; None when none is ready that was not refused already."""
-        ready = [key for key in self.ready() if key.name not in refused]
-        if not ready:
-            return None
-        key = self._strategy(Choice(ready, thread, self.in_flight()))
-        return Lease(key, self._uses[key.fingerprint])
+    async def take(self, *, refused: Collection[str], thread: str | None) -> Lease | None:
+        """A key of this account and never another's; None when none is ready that was not refused already. Waits for
+        the store only for keys that have a budget."""
+        try:
+            while ready := [key for key in self.ready() if key.name not in refused]:
+                key = self._strategy(Choice(ready, thread, self.in_flight()))
+                if await self._budgets.reserve(self.place(key), key):
+                    return Lease(key, self._uses[key.fingerprint])
+        except BaseException:  # the caller has left
+            self.note_given_up()
+            raise
+        return None
 
     def in_flight(self) -> dict[str, int]:
         """Requests under way in this process, by name of key; streams until their end."""
@@ -150,7 +158,14 @@ class Pool:
 
     def ready(self) -> list[Key]:
         now = self._clock()
+        return [key for key in self._healthy(now) if self._budget_used_until_s(key) <= now]
+
+    def _healthy(self, now: float) -> list[Key]:
+        """Those of which the provider has said nothing bad; a budget may be used."""
         return [key for key in self.target.account.keys if key.is_valid(now) and self._state(key, now) is None]
+
+    def _budget_used_until_s(self, key: Key) -> float:
+        return self._budgets.used_until_s(self.place(key), key) if key.has_budget else 0.0
 
     def _state(self, key: Key, now: float) -> KeyState | None:
         return self._states.get(self.place(key), now)
@@ -183,9 +198,13 @@ class Pool:
     def nothing_ready(self) -> GatewayError:
         """Why no key can be used: 429 with the soonest `retry-after` while one only rests, else 502."""
         now = self._clock()
-        states = [self._state(key, now) for key in self.target.account.keys if key.is_valid(now)]
+        keys = [key for key in self.target.account.keys if key.is_valid(now)]
+        states = [self._state(key, now) for key in keys]
         resting = [state for state in states if state is not None and state.why not in _OF_NO_USE]
         ends = [state.until_s for state in resting if state.until_s is not None]
+        used = [self._budget_used_until_s(key) for key, state in zip(keys, states, strict=True) if state is None]
+        if used:
+            return self._limited(f"all keys of {self._name} rest or have used their budgets", min(ends + used) - now)
         if ends:
             return self._limited(f"all keys of {self._name} are resting", min(ends) - now)
         return GatewayError(
@@ -300,8 +319,8 @@ class Pool:
         self._put(key, KeyState("resting", now, now + rest_s, found.why))
 
     def _kill(self, key: Key, why: str) -> None:
-        """Unless it is the last that is ready: a vendor's own trouble must not take all keys. A probe will tell."""
-        if len(self.ready()) <= 1:
+        """Unless it is the last that is good: a vendor's own trouble must not take all keys. A probe will tell."""
+        if len(self._healthy(self._clock())) <= 1:
             self._rest(key, Blame("key_rests", "unauthorized", UNCLEAR_S))
             return
         self.kill(key, why)

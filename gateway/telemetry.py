@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -60,7 +60,7 @@ EVENTS: dict[str, str] = {
     "store.ready": "the store answers",
     "store.away": "the store does not answer; what needs it answers 503",
     "cache.ready": "the cache's connection to the store answers",
-    "cache.away": "the store did not answer in the cache's short time; reads go to the provider",
+    "cache.away": "the store did not answer in time: reads go to the provider, replicas share limits out among them",
     "cache.bypassed": "more writes than the cache remembers came while the store was away; all of it is passed by",
     "cache.dropped": "after `cache.bypassed`: the store is back, everything kept was dropped, the cache is used again",
     "store.full_policy": "the store may evict what has no expiry; set maxmemory-policy to noeviction or volatile-*",
@@ -115,6 +115,8 @@ class Record:
     tenant_id: str = ""
     """For counting, as `provider_id`: ids stay when names change. The line shows names."""
     provider_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What every answer to this request says, be it an error or a stream."""
 
     def note(self, **facts: Any) -> None:
         """Add facts; None says nothing."""

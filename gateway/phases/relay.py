@@ -157,7 +157,9 @@ async def relay_run(
     """A run that came as one object, in the form of the stream that was asked for."""
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    await _CallerWriter(request, response, listener.write_timeout_s).write(run_as_events(run))
+    events = run_as_events(run)
+    record.note(bytes_out=len(events))
+    await _CallerWriter(request, response, listener.write_timeout_s).write(events)
     await finish(request, response, listener.write_timeout_s)
     return response
 

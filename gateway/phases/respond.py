@@ -16,6 +16,7 @@ async def begin(request: web.BaseRequest, response: web.StreamResponse, record: 
     """Send status and headers. Raises BrokenOff when the caller left."""
     response.headers["x-request-id"] = record.request_id
     response.headers["Server"] = "threads-gateway"
+    response.headers.update(record.headers)
     record.note(status=response.status)
     record.first_byte()
     try:

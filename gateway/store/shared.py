@@ -1,5 +1,5 @@
 """What replicas and operators share beside cached answers: the states of keys, switches, tenants and their keys,
-counts, and acts.
+counts, acts, and how many gateways there are.
 
 A gateway `start`s it and follows; a command only `load`s it, reads or changes, and `flush`es.
 """
@@ -17,6 +17,7 @@ from gateway.store.connection import Store, StoreAway
 from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
 from gateway.store.last_use import LastUse
+from gateway.store.replicas import BEAT_S, Replicas
 from gateway.store.subscription import Subscription
 from gateway.store.switches import Switches
 from gateway.store.tenant_keys import IssuedKeys
@@ -49,6 +50,7 @@ class Shared:
         self.tenant_usage = TenantUsage(store, clock=clock)
         self.last_use = LastUse(store, clock=clock)
         self.acts = Acts(store)
+        self.replicas = Replicas(store)
         self._store = store
         self._pause = pause
         self.on_follow: list[Callable[[], Awaitable[None]]] = []
@@ -76,12 +78,14 @@ class Shared:
         knowledge decides, until it is back."""
         with suppress(StoreAway):
             await self._follow()
+            await self.replicas.beat()
         self._store.on_return.append(self._follow)
         self.subscription.start()
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self._count), name="shared.count"),
             asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenant_usage.flush), name="shared.count_tenants"),
+            asyncio.create_task(self._repeat(BEAT_S, self.replicas.beat), name="shared.beat"),
         ]
 
     async def _follow(self) -> None:
@@ -109,3 +113,5 @@ class Shared:
         with suppress(StoreAway):
             await self._count()
             await self.tenant_usage.flush()
+            if self._working:
+                await self.replicas.leave()
