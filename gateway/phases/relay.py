@@ -49,16 +49,26 @@ class Rewriter(Protocol):
 class _CallerWriter:
     """The way to the caller, with back-pressure: a write waits until the caller has room, for `timeout_s` at most."""
 
-    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, timeout_s: float) -> None:
+    def __init__(
+        self, request: web.BaseRequest, response: web.StreamResponse, timeout_s: float, record: Record
+    ) -> None:
         self._request = request
         self._response = response
         self._timeout_s = timeout_s
+        self._record = record
         self.bytes_out = 0
 
     async def write(self, data: bytes) -> None:
         """Raises BrokenOff when the caller left or does not read."""
         await reach(self._request, self._response.write(data), self._timeout_s)
         self.bytes_out += len(data)
+
+    async def write_last(self, data: bytes = b"", **facts: Any) -> None:
+        """Write what makes the answer whole, once the record has its `facts` and lets it go."""
+        self._record.note(bytes_out=self.bytes_out + len(data), **facts)
+        await self._record.end()
+        if data:
+            await self.write(data)
 
 
 async def relay_file(
@@ -74,10 +84,12 @@ async def relay_file(
     response = web.StreamResponse(headers={**crossing, **told})
     response.content_length = answer.length_bytes
     await begin(request, response, record)
-    writer = _CallerWriter(request, response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s, record)
     try:
         while piece := await _next_piece(answer, record):
-            await writer.write(piece)
+            is_last = writer.bytes_out + len(piece) == answer.length_bytes
+            await (writer.write_last if is_last else writer.write)(piece)
+        await writer.write_last()
     except BrokenOff:
         if request.version < HttpVersion11:
             _reset(request)  # to HTTP/1.0 the end of a connection is the end of a file; a reset is not
@@ -138,7 +150,7 @@ async def relay_run(
     """A run that came as one object, in the form of the stream that was asked for."""
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    await _CallerWriter(request, response, listener.write_timeout_s).write(run_as_events(run))
+    await _CallerWriter(request, response, listener.write_timeout_s, record).write_last(run_as_events(run))
     await finish(request, response, listener.write_timeout_s)
     return response
 
@@ -164,7 +176,7 @@ async def relay_stream(
     """
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    writer = _CallerWriter(request, response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s, record)
     try:
         await _relay_events(answer, beginning, rewriter, writer, on_run=on_run, listener=listener, limits=limits)
     except (AttemptFailed, EventTooLarge) as failed:
@@ -197,7 +209,10 @@ async def _relay_events(
             if rewriter.run is not None and rewriter.run is not run:
                 run = rewriter.run
                 await on_run(run)
-            await writer.write(rewritten)
+            if rewriter.is_done or (run is not None and run.is_over):
+                await writer.write_last(rewritten, events=rewriter.events)
+            else:
+                await writer.write(rewritten)
             if rewriter.is_done:
                 return
         piece = await _next_or_comment(answer, writer, listener.stream_comment_s)
@@ -207,6 +222,7 @@ async def _relay_events(
         raise AttemptFailed(502, "cut the stream off", code="provider_broken_answer")
     for event in parser.close():
         await writer.write(rewriter(event))
+    await writer.write_last(events=rewriter.events)
 
 
 async def _next_or_comment(answer: Answer, writer: _CallerWriter, comment_s: float) -> bytes:
