@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -117,6 +117,8 @@ class Record:
     provider_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What every answer to this request says, be it an error or a stream."""
+    before_end: Callable[[], Awaitable[None]] | None = None
+    """What the last bytes of the answer wait for."""
 
     def note(self, **facts: Any) -> None:
         """Add facts; None says nothing."""
@@ -143,6 +145,13 @@ class Record:
     def first_byte(self) -> None:
         """The caller is about to get the first byte of its answer."""
         self.facts.setdefault("first_byte_s", self.elapsed_s())
+
+    async def end(self) -> None:
+        """Everything is known of the answer, and it has not gone out whole. The first call waits for `before_end`, and
+        raises what that raises."""
+        wait, self.before_end = self.before_end, None
+        if wait is not None:
+            await wait()
 
     def elapsed_s(self) -> float:
         return round(time.perf_counter() - self.started, 6)

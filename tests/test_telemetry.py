@@ -168,3 +168,15 @@ def test_a_callers_fault_is_no_warning(source: str | None, level: str, lines: io
     record.note(error_source=source)
     record.write()
     assert only(lines)["level"] == level
+
+
+async def test_the_last_bytes_wait_once() -> None:
+    waited = []
+
+    async def wait() -> None:
+        waited.append(True)
+
+    record = Record("req_1", "GET", "/", before_end=wait)
+    await record.end()
+    await record.end()
+    assert waited == [True]

@@ -68,16 +68,26 @@ class Reading:
 class _CallerWriter:
     """The way to the caller, with back-pressure: a write waits until the caller has room, for `timeout_s` at most."""
 
-    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, timeout_s: float) -> None:
+    def __init__(
+        self, request: web.BaseRequest, response: web.StreamResponse, timeout_s: float, record: Record
+    ) -> None:
         self._request = request
         self._response = response
         self._timeout_s = timeout_s
+        self._record = record
         self.bytes_out = 0
 
     async def write(self, data: bytes) -> None:
         """Raises BrokenOff when the caller left or does not read."""
         await reach(self._request, self._response.write(data), self._timeout_s)
         self.bytes_out += len(data)
+
+    async def write_last(self, data: bytes = b"", **facts: Any) -> None:
+        """Write what makes the answer whole, once the record has its `facts` and lets it go."""
+        self._record.note(bytes_out=self.bytes_out + len(data), **facts)
+        await self._record.end()
+        if data:
+            await self.write(data)
 
 
 async def relay_file(
@@ -93,10 +103,12 @@ async def relay_file(
     response = web.StreamResponse(headers={**crossing, **told})
     response.content_length = answer.length_bytes
     await begin(request, response, record)
-    writer = _CallerWriter(request, response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s, record)
     try:
         while piece := await _next_piece(answer, record):
-            await writer.write(piece)
+            is_last = writer.bytes_out + len(piece) == answer.length_bytes
+            await (writer.write_last if is_last else writer.write)(piece)
+        await writer.write_last()
     except BrokenOff:
         if request.version < HttpVersion11:
             _reset(request)  # to HTTP/1.0 the end of a connection is the end of a file; a reset is not
@@ -157,9 +169,7 @@ async def relay_run(
     """A run that came as one object, in the form of the stream that was asked for."""
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    events = run_as_events(run)
-    record.note(bytes_out=len(events))
-    await _CallerWriter(request, response, listener.write_timeout_s).write(events)
+    await _CallerWriter(request, response, listener.write_timeout_s, record).write_last(run_as_events(run))
     await finish(request, response, listener.write_timeout_s)
     return response
 
@@ -183,7 +193,7 @@ async def relay_stream(
     """
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
-    writer = _CallerWriter(request, response, listener.write_timeout_s)
+    writer = _CallerWriter(request, response, listener.write_timeout_s, record)
     try:
         await _relay_events(reading, rewriter, writer, on_run=on_run, comment_s=listener.stream_comment_s)
     except (AttemptFailed, EventTooLarge) as failed:
@@ -208,7 +218,10 @@ async def _relay_events(
             if rewriter.run is not None and rewriter.run is not run:
                 run = rewriter.run
                 await on_run(run)
-            await writer.write(rewritten)
+            if rewriter.is_done or (run is not None and run.is_over):
+                await writer.write_last(rewritten, events=rewriter.events)
+            else:
+                await writer.write(rewritten)
             if rewriter.is_done:
                 return
         piece = await _next_or_comment(reading.answer, writer, comment_s)
@@ -220,6 +233,7 @@ async def _relay_events(
     reading.end()
     for event in reading.ready:
         await writer.write(rewriter(event))
+    await writer.write_last(events=rewriter.events)
 
 
 async def hear_run(reading: Reading, on_run: OnRun, limit_bytes: int) -> None:

@@ -47,10 +47,11 @@ async def finish(request: web.BaseRequest, response: web.StreamResponse, timeout
 async def respond(
     request: web.BaseRequest, reply: Reply, record: Record, *, write_timeout_s: float
 ) -> web.StreamResponse:
-    """Send a whole answer. Raises BrokenOff when the caller left or does not read."""
+    """Send a whole answer. Raises BrokenOff when the caller left or does not read, and what `record.end` raises."""
     response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
     response.headers.update(reply.headers)
-    record.note(bytes_out=len(reply.body))
+    record.note(status=reply.status, bytes_out=len(reply.body))
+    await record.end()
     await begin(request, response, record)
     await finish(request, response, write_timeout_s)
     return response
