@@ -94,12 +94,17 @@ def _print_schema() -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
-    from gateway.commands import keys, switches
     from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
-    work = keys.run if given.command == "keys" else switches.run
     try:
+        if given.command == "audit":
+            from gateway.commands import audit_verify
+
+            return audit_verify.run(given, load(given.config) if given.config is not None else None)
+        from gateway.commands import keys, switches
+
+        work = keys.run if given.command == "keys" else switches.run
         return asyncio.run(work(given, load(given.config)))
     except CommandFailed as failed:
         print(f"threads-gateway: {failed}", file=sys.stderr)

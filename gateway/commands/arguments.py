@@ -14,10 +14,11 @@ Parser = argparse.ArgumentParser
 
 
 def add_commands(commands: Commands[Parser]) -> None:
-    """`keys`, `providers` and `tenants`, each with what can be done."""
+    """`keys`, `providers`, `tenants` and `audit`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
     _add_switches(_group(commands, "tenants", "show, disable and enable tenants"), "tenant")
+    _add_audit(_group(commands, "audit", "check the audit trail"))
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:
@@ -52,6 +53,24 @@ def _add_switches(acts: Commands[Parser], what: str) -> None:
         act.add_argument("name", metavar="NAME", help=f"the {what}'s name")
         is_needed = name == "disable"
         act.add_argument("--reason", type=_one_line, required=is_needed, metavar="TEXT", help="why")
+
+
+def _add_audit(acts: Commands[Parser]) -> None:
+    purpose = "check that no record of the trail was changed, removed or added; 1 if one was"
+    act = acts.add_parser("verify", help=purpose, description=purpose)
+    where = act.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dir", type=Path, metavar="FOLDER", help="the trail's folder, or a copy of it")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's YAML configuration, which says all")
+    act.add_argument(
+        "--checkpoint",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="checkpoints to hold the trail against: a sink's file, or the gateway's log; may be given again",
+    )
+    act.add_argument("--public-key", type=Path, metavar="FILE", help="PEM; default: the one in the trail's folder")
+    act.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for programs")
 
 
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:
