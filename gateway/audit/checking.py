@@ -102,6 +102,11 @@ class FileCheck:
         return self._sealed_line == self._number > 0
 
     @property
+    def has_seal(self) -> bool:
+        """Anywhere: behind it there may be what does not belong there."""
+        return self._sealed_line > 0
+
+    @property
     def lines(self) -> int:
         return self._number
 

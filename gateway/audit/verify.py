@@ -172,10 +172,10 @@ class _Verification:
         self._ends[file] = _End(check.seq, check.head, check.is_sealed)
         if check.header is not None:
             self._headers[file] = check.header
-        if path.suffix == ".zst" and not check.is_sealed:
-            self._faults.add(Fault("truncated", file, None, check.seq + 1, "its seal is missing"))
-        elif check.lines == 0:
+        if check.lines == 0:
             self._faults.add(Fault("truncated", file, None, None, "it has no record"))
+        elif path.suffix == ".zst" and not check.has_seal:
+            self._faults.add(Fault("truncated", file, None, check.seq + 1, "its seal is missing"))
         return check
 
     def _lines(self, lines: IO[bytes], raw: IO[bytes], check: FileCheck, *, is_live: bool) -> Iterator[Line]:
