@@ -109,11 +109,14 @@ class _Verification:
         self._ends: dict[str, _End] = {}
         self._headers: dict[str, Line] = {}
         self._deleted: dict[str, Mapping[str, Any]] = {}
+        self._live: set[Name] = set()
         self._must_reach: dict[str, tuple[int, str]] = {}
 
     def run(self, checkpoints: Iterable[Mapping[str, Any]], key: Ed25519PublicKey | None) -> Report:
         count = self._want(checkpoints, key)
         files = find(self._folder)
+        # Files that are rotated while this reads them count as written, and what they do not finish as under way.
+        self._live = {name for name, path in files.items() if is_live(path)}
         sets = [
             self._check_set(replica, boot, {name: files[name] for name in names})
             for (replica, boot), names in groupby(files, lambda name: (name.replica, name.boot))
@@ -143,7 +146,7 @@ class _Verification:
         unfinished: dict[str, Unfinished] = {}
         records, times, state = 0, [], "open"
         for name, path in files.items():
-            live = is_live(path)
+            live = name in self._live
             check = self._check_file(name, path, unfinished, live=live)
             if check is None:
                 continue
