@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,6 +45,15 @@ class Line(NamedTuple):
     """All of the object, the chain's own fields too."""
 
 
+class Bound(NamedTuple):
+    """The end of a file that another one's header is bound to. `unsealed` says why it was left without a seal."""
+
+    file: str
+    seq: int
+    head: str
+    unsealed: str | None
+
+
 def line_of(seq: int, at: str, kind: str, facts: Mapping[str, Any], prev: str) -> tuple[bytes, str]:
     """The line, with its end, and its hash."""
     body = _dumps({"v": 1, "seq": seq, "time": at, "kind": kind, **facts, "prev": prev})
@@ -65,6 +74,16 @@ def read_line(raw: bytes) -> Line | None:
     if raw[-_TAIL:] == b',"h":"%b"}\n' % line.h.encode() and hashlib.sha256(body).hexdigest() == line.h:
         return line._replace(is_whole=True)
     return line
+
+
+def bound_ends(header: Line) -> Iterator[Bound]:
+    """What a header says it is bound to. What a forger wrote in place of that is passed by."""
+    previous = header.facts.get("previous")
+    also = previous.get("also") if isinstance(previous, dict) else None
+    for end in (previous, *(also if isinstance(also, list) else ())):
+        match end:
+            case {"file": str(file), "seq": int(seq), "head": str(head)}:
+                yield Bound(file, seq, head, str(end["unsealed"]) if "unsealed" in end else None)
 
 
 class Moments:

@@ -209,11 +209,11 @@ class FileSet:
         self._begin(fresh)
 
     def close(self) -> None:
-        """Seal the file that is written, if there is one, and put it on the disk. Raises OSError."""
+        """Seal the file that is written, if there is one. In every mode it is on the disk then. Raises OSError."""
         if self._live is None:
             return
+        self._sync = True
         try:
-            os.fsync(self._live.descriptor)
             self._seal()
         except OSError as exc:
             self._settle(exc)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.audit.chain import Line, Moments, Position, line_of
+from gateway.audit.chain import Line, Moments, Position, bound_ends, line_of
 from gateway.audit.file_set import write_all
 from gateway.audit.files import Damaged, Last, Name, find, is_live, lock, read_first, read_last
 from gateway.telemetry import log
@@ -49,9 +49,8 @@ def _named(files: Mapping[Name, Path]) -> Iterator[str]:
             continue
         with suppress(OSError, Damaged):
             header = read_first(path)
-            previous = header.facts.get("previous") if header is not None else None
-            if isinstance(previous, dict):
-                yield from (end["file"] for end in (previous, *previous.get("also", ())))
+            if header is not None:
+                yield from (end.file for end in bound_ends(header))
 
 
 def _end_of(name: Name, path: Path) -> Position | None:

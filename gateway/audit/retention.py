@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -146,7 +147,8 @@ class Keeping:
         for each, why in what_goes(kept, self._clock(), keep_days=self._keep_days, keep_bytes=self._keep_bytes):
             if self._is_ending:
                 return
-            self._delete(each, why)
+            with suppress(FileNotFoundError):
+                self._delete(each, why)
 
     def _kept(self) -> Iterator[Kept]:
         files = find(self._folder)
@@ -155,8 +157,9 @@ class Keeping:
         for name, path in files.items():
             if name in live or name.replica in others_alive:
                 continue
-            found = path.stat()
-            yield Kept(name, path, found.st_size, found.st_mtime)
+            with suppress(FileNotFoundError):  # another process of this name was faster
+                found = path.stat()
+                yield Kept(name, path, found.st_size, found.st_mtime)
 
     def _delete(self, kept: Kept, why: Reason) -> None:
         facts: dict[str, Any] = {"file": str(kept.name), "bytes": kept.bytes, "why": why}
@@ -166,7 +169,7 @@ class Keeping:
             last = None  # it goes nevertheless, and the record cannot say how it ended
         if last is not None:
             facts |= {"last_seq": last.seq, "head": last.h, "last_time": last.time}
-            facts |= {"records": last.facts["records"] + 1} if last.kind == "file.sealed" else {}
+            facts |= {"records": last.facts.get("records")} if last.kind == "file.sealed" else {}
         self._tell("trail.deleted", facts)
         for path in (kept.path, kept.path.with_name(f"{kept.name}.zst")):
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gateway.audit.chain import Line
+from gateway.audit.chain import Bound, Line, bound_ends
 from gateway.audit.checking import Fault, Faults, FileCheck
 from gateway.audit.checkpoints import is_signed_by
 from gateway.audit.files import LONGEST_LINE_BYTES, Damaged, Name, find, is_live, opened
@@ -229,15 +229,12 @@ class _Verification:
             return
         if (called := header.facts.get("file")) != str(name):
             self._faults.add(Fault("renamed", str(name), 1, header.seq, f"it was written as {called}"))
-        previous = header.facts.get("previous")
-        if not isinstance(previous, dict):
-            return
-        for end in (previous, *previous.get("also", ())):
+        for end in bound_ends(header):
             self._check_binding(str(name), end)
 
-    def _check_binding(self, file: str, end: Mapping[str, Any]) -> None:
+    def _check_binding(self, file: str, end: Bound) -> None:
         """Whether the file before is there, and ends where this one's header says."""
-        bound, seq, head = end["file"], end["seq"], end["head"]
+        bound, seq, head, unsealed = end
         found = self._ends.get(bound)
         if found is None:
             deleted = self._deleted.get(bound)
@@ -248,8 +245,8 @@ class _Verification:
                 self._faults.add(Fault("edited", bound, None, seq, detail))
         elif found.seq < seq:
             self._reach(bound, seq, f"{file} is bound to seq {seq}")
-        elif found.seq > seq and "unsealed" in end:
-            facts = {"unsealed": end["unsealed"], "records_behind": found.seq - seq}
+        elif found.seq > seq and unsealed is not None:
+            facts = {"unsealed": unsealed, "records_behind": found.seq - seq}
             self._notes.append(Note("file.left", bound, seq, facts))
         elif found.seq > seq:
             self._faults.add(Fault("inserted", bound, None, seq + 1, f"stands behind the end that {file} is bound to"))

@@ -150,9 +150,10 @@ class Writer:
 
     def _commit(self, batch: Sequence[Submitted]) -> None:
         now = time.monotonic()
-        is_worth_a_try = self.failure is None or now - self._tried >= (_PAUSE_S if batch else 0)
-        if not is_worth_a_try or not (batch or self.failure is not None or self._files is None):
+        if self.failure is not None and batch and now - self._tried < _PAUSE_S:
             self._give_up(batch, self.failure)
+            return
+        if self.failure is None and self._files is not None and not batch and not self._has_gap():
             return
         self._tried = now
         try:
@@ -192,6 +193,9 @@ class Writer:
             self._overflow_told = overflowed
             self._lost.clear()
         return without_content
+
+    def _has_gap(self) -> bool:
+        return bool(self._lost) or self._overflowed() > self._overflow_told
 
     def _keep(self, content: Any) -> Mapping[str, Any]:
         """The record is written also when its content cannot be kept."""

@@ -12,7 +12,7 @@ from gateway.audit.file_set import FileSet
 from gateway.audit.files import Name, compress, find, new_boot
 from gateway.audit.repair import bind, clear_unfinished
 from gateway.audit.verify import verify
-from tests.audit.written import BOOT, NEXT_BOOT, edited, entry, faults_in, file_set, name_of, read, write
+from tests.audit.written import BOOT, NEXT_BOOT, edited, entry, faults_in, file_set, name_of, read, rehashed, write
 from tests.conftest import Events
 
 ONE = name_of(1)
@@ -118,6 +118,15 @@ def test_a_live_file_is_left_alone_and_bound_to_when_it_has_ended(tmp_path: Path
     assert faults_in(tmp_path) == []
     (tmp_path / ONE).unlink()
     assert [fault[:2] for fault in faults_in(tmp_path)] == [("missing_file", ONE)]
+
+
+@pytest.mark.parametrize("previous", [{}, {"file": 1}, "web", {"file": "a", "seq": 1, "head": "", "also": {"x": 1}}])
+def test_a_forged_header_stops_nobody(previous: object, tmp_path: Path) -> None:
+    write(tmp_path, 2).close()
+    with edited(tmp_path / ONE) as lines:
+        lines[0] = rehashed(lines[0], previous=previous)
+    go_on(tmp_path).close()
+    assert ("edited", ONE, 1, 1) in faults_in(tmp_path)
 
 
 def test_another_replica_is_left_alone(tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_old_files_go_and_the_trail_is_good_without_them(tmp_path: Path, events:
     assert [name.number for name in find(tmp_path)] == [3, 4]
     deleted = [record for record in records_of(tmp_path) if record["kind"] == "trail.deleted"]
     assert [(each["file"], each["why"], each["records"], each["last_seq"]) for each in deleted] == [
-        (name_of(1), "age", 5, 5),
-        (name_of(2), "age", 5, 10),
+        (name_of(1), "age", 4, 5),
+        (name_of(2), "age", 4, 10),
     ]
     assert faults_in(tmp_path) == []
     assert [event["file"] for event in events.named("audit.deleted")] == [name_of(1), name_of(2)]
@@ -97,6 +97,19 @@ def test_a_file_stays_until_its_deletion_is_recorded(tmp_path: Path, events: Eve
     keeping(tmp_path, written, keep_days=30, tell=tell).look()
     assert len(find(tmp_path)) == 2
     assert [(event["work"], event["reason"]) for event in events] == [("delete_all", "TimeoutError")]
+
+
+def test_what_another_process_of_this_name_has_deleted_is_passed_by(tmp_path: Path, events: Events) -> None:
+    written = write(tmp_path, 3, 3, 3, 0)
+    aged(tmp_path, *(name_of(number) for number in (1, 2, 3)), days=31)
+
+    def tell(kind: str, facts: Mapping[str, Any]) -> None:
+        written.append([entry(kind, **facts)])
+        (tmp_path / name_of(2)).unlink(missing_ok=True)
+
+    keeping(tmp_path, written, keep_days=30, tell=tell).look()
+    assert [name.number for name in find(tmp_path)] == [4]
+    assert not events.named("audit.keeping_failed")
 
 
 def test_what_a_process_writes_stays_whatever_its_age(tmp_path: Path) -> None:

@@ -340,6 +340,17 @@ async def test_more_callers_than_the_queue_holds_wait_for_their_turn(
     assert trail.lost == 0
 
 
+async def test_what_overflowed_last_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail_module, "_QUEUE_RECORDS", 5)
+    async with running(tmp_path, mode="buffered") as trail:
+        for _ in range(20):
+            trail.note("x", {"request_id": "many"})
+        lost = trail.lost
+        assert lost
+    assert len(ids(tmp_path)) == 20 - lost
+    assert [record["lost"] for record in records_of(tmp_path) if record["kind"] == "trail.gap"] == [lost]
+
+
 async def test_closing_beside_a_disk_that_hangs_takes_no_longer_than_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
