@@ -482,7 +482,8 @@ class Audit(_Section):
     keep_days: Annotated[float, Field(ge=0)] = 90
     """How long files are kept after their last record; 0: for ever."""
     keep_bytes: Annotated[int, Field(ge=0)] = 10 * 1024 * 1024 * 1024
-    """How much all files together may have, as they lie on the disk; the oldest go first. 0: without bound."""
+    """How much all files that are not written any more may have, as they lie on the disk; the oldest go first. 0:
+    without bound."""
     checkpoint_s: Seconds = 60
     """How often a checkpoint is signed, if there is something new."""
     checkpoint_to: CheckpointsTo = CheckpointsTo()

@@ -113,7 +113,7 @@ class FileSet:
         assert self._live is not None
         write_all(self._live.descriptor, data)
         if self._sync:
-            os.fdatasync(self._live.descriptor)
+            sync_data(self._live.descriptor)
         # A file that was removed can be written still, and nobody would ever read it.
         if os.stat(self._live.path).st_ino != self._live.inode:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._live.path))
@@ -245,3 +245,11 @@ def write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_data(descriptor: int) -> None:
+    """What was written is on the disk. Raises OSError: then some of it may be lost, and asking again proves nothing."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:  # macOS
+        os.fsync(descriptor)

@@ -61,8 +61,8 @@ def _end_of(name: Name, path: Path) -> Position | None:
             if path.suffix == ".zst" or is_live(path):
                 return None
             last = _mend(path, last)
-    except Damaged as exc:
-        log.error("audit.failed", reason=f"{path.name} cannot be read: {exc}", on_error="goes on")
+    except (Damaged, PermissionError) as exc:  # whoever else this belongs to, the trail goes on
+        log.error("audit.failed", reason=f"{path.name} cannot be read or mended: {exc}", on_error="goes on")
         return None
     return Position(str(name), last.line.seq, last.line.h) if last.line is not None else None
 
@@ -123,5 +123,5 @@ def clear_unfinished(folder: Path, replica: str) -> None:
         name = Name.parse(path.name.partition(".jsonl")[0] + ".jsonl")
         if path.suffix not in (".new", ".tmp") or name is None or name.replica != replica or is_live(path):
             continue
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             path.unlink()

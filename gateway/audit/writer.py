@@ -90,6 +90,7 @@ class Writer:
         self._tried = 0.0
         self._lost: Counter[str] = Counter()
         self._lost_since_ns = 0
+        self._committed_ns = time.time_ns()
         self._overflow_told = 0
         self._moments = Moments()
         self.queue: queue.SimpleQueue[Submitted | _Stop] = queue.SimpleQueue()
@@ -192,6 +193,7 @@ class Writer:
         if gap is not None:
             self._overflow_told = overflowed
             self._lost.clear()
+        self._committed_ns = time.time_ns()
         return without_content
 
     def _has_gap(self) -> bool:
@@ -213,7 +215,7 @@ class Writer:
         facts = {
             "lost": self._lost.total() + overflowed,
             "kinds": dict(self._lost),
-            "since": self._moments.text(self._lost_since_ns or now_ns),
+            "since": self._moments.text(self._lost_since_ns if self._lost else self._committed_ns),
             "why": self.failure or "more records came than could be written",
         }
         return Entry(now_ns, "trail.gap", facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit import repair
 from gateway.audit.chain import GENESIS
 from gateway.audit.file_set import FileSet
 from gateway.audit.files import Name, compress, find, new_boot
@@ -137,6 +138,18 @@ def test_another_replica_is_left_alone(tmp_path: Path) -> None:
     assert bind(tmp_path, "web") == (None, None)
     assert (tmp_path / name_of(replica="web-2")).read_bytes() == before
     assert (tmp_path / f"{name_of(2, replica='web-2')}.new").exists()
+
+
+def test_a_file_of_somebody_else_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    """Such as one that was written as root, once."""
+    write(tmp_path, 2).close()
+    monkeypatch.setattr(repair, "read_last", denied)
+    go_on(tmp_path).close()
+    assert events.named("audit.failed")
+
+
+def denied(path: Path) -> None:
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_a_compressed_end_is_bound_to(tmp_path: Path) -> None:
