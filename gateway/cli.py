@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from inspect import iscoroutine
 from pathlib import Path
 
 import orjson
@@ -100,7 +101,8 @@ def _operate(given: argparse.Namespace) -> int:
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
     command = import_module(f"gateway.commands.{given.module}")
     try:
-        code: int = asyncio.run(command.run(given, load(given.config)))
+        outcome = command.run(given, load(given.config) if given.config is not None else None)
+        code: int = asyncio.run(outcome) if iscoroutine(outcome) else outcome
         return code
     except CommandFailed as failed:
         print(f"threads-gateway: {failed}", file=sys.stderr)

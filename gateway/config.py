@@ -494,6 +494,53 @@ class PricesConfig(_Section):
     fits counts."""
 
 
+class CheckpointsTo(_Section):
+    """Where checkpoints of the audit trail go beside the log: out of reach of whoever could rewrite its files."""
+
+    valkey: bool = False
+    """To the store: the newest of each start of each replica."""
+    file: Path | None = None
+    """To a file elsewhere, one a line; it only grows."""
+    webhook: SecretUrl | None = None
+    """As a POST with a JSON object; by reference when the URL is a secret."""
+
+
+class Audit(_Section):
+    """The audit trail: a record of every request, in files that show whether anybody changed them."""
+
+    enabled: bool = True
+    """Whether it is kept at all."""
+    dir: Path = Path("var/audit")
+    """Folder of its files, relative to the working directory. Replicas may share one."""
+    replica: Name | None = None
+    """First word of this process's files; the same after a restart, another one for each replica. Default: the host's
+    name."""
+    mode: Literal["buffered", "ack", "fsync"] = "ack"
+    """What an answer waits for: `buffered` nothing, up to 100 ms of records go with a crash; `ack` until the system has
+    the record, which survives a crash of the gateway; `fsync` until the disk has it, which survives a loss of power."""
+    on_error: Literal["open", "closed"] = "open"
+    """When nothing can be recorded: `open` goes on, and a record says later what is missing; `closed` answers 503."""
+    timeout_s: Seconds = 5
+    """How long a record may take before the trail counts as unavailable."""
+    rotate_bytes: Bytes = 64 * 1024 * 1024
+    """A file that is larger is sealed, and the next one begun."""
+    rotate_s: Seconds = 86_400
+    """The same for a file that is older, if it has records."""
+    compress: bool = True
+    """Compress sealed files (zstd)."""
+    keep_days: Annotated[float, Field(ge=0)] = 90
+    """How long files are kept after their last record; 0: for ever."""
+    keep_bytes: Annotated[int, Field(ge=0)] = 10 * 1024 * 1024 * 1024
+    """How much all files that are not written any more may have, as they lie on the disk; the oldest go first. 0:
+    without bound."""
+    checkpoint_s: Seconds = 60
+    """How often a checkpoint is signed, if there is something new."""
+    checkpoint_to: CheckpointsTo = CheckpointsTo()
+    """Where it goes beside the log."""
+    signing_key: Secret | None = None
+    """Ed25519 private key in PEM that signs checkpoints. Default: one is made in `dir`."""
+
+
 class Demo(_Section):
     """Run the bundled demo provider, so that the gateway can be tried without any account."""
 
@@ -524,6 +571,7 @@ class Config(_Section):
     alerts: AlertsConfig = AlertsConfig()
     idempotency: Idempotency = Idempotency()
     prices: PricesConfig = PricesConfig()
+    audit: Audit = Audit()
     demo: Demo | None = None
 
 
@@ -609,6 +657,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in config.prices.models:
         if name not in config.providers:
             yield f"prices.models.{name}: no provider is named {name}"
+    yield from _audit_faults(config.audit)
     if config.demo and config.demo.provider not in config.providers:
         yield f"demo.provider: no provider is named {config.demo.provider}"
     if config.listener.tls:
@@ -616,6 +665,19 @@ def _contradictions(config: Config) -> Iterator[str]:
             config.listener.tls.context()
         except (OSError, ssl.SSLError) as exc:
             yield f"listener.tls: certificate and private key cannot be used: {exc.strerror or exc}"
+
+
+def _audit_faults(audit: Audit) -> Iterator[str]:
+    webhook = audit.checkpoint_to.webhook
+    if webhook is not None and not re.match(r"https?://", webhook.reveal()):
+        yield "audit.checkpoint_to.webhook: begins with http:// or https://"
+    if audit.signing_key is not None:
+        from gateway.audit.checkpoints import read_signing_key  # only who has such a key waits for this import
+
+        try:
+            read_signing_key(audit.signing_key.reveal())
+        except ValueError as exc:
+            yield f"audit.signing_key: {exc}"
 
 
 def _is_installed(package: str) -> bool:

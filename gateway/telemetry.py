@@ -68,6 +68,15 @@ EVENTS: dict[str, str] = {
     "valkey.adopted": "an embedded Valkey that another process started is used",
     "valkey.exited": "the embedded Valkey ended by itself; it is started again",
     "signing_key.made": "a signing key was made beside the embedded Valkey; back it up",
+    "audit.failed": "the trail cannot be written, or one file of it not be read; `on_error` says what follows",
+    "audit.recovered": "the trail is written again; `lost` records are missing since the start",
+    "audit.crashed": "a fault of the gateway itself in the trail's thread; the traceback is here",
+    "audit.repaired": "the process before left a file without a seal: its torn line is cut, the file is sealed",
+    "audit.keeping_failed": "a file could not be rotated, compressed or deleted; it is tried again",
+    "audit.deleted": "a file of the trail was deleted as configured; the trail has a record of it",
+    "audit.key_made": "a key for checkpoints was made beside the trail",
+    "audit.checkpoint": "how far the trail has come, signed; keep these lines where the trail is not",
+    "audit.checkpoint_failed": "a checkpoint could not be signed, or not be brought to `sink`; it is tried again",
     "demo.started": "the bundled demo provider runs",
 }
 """Every event the gateway logs, and what it means."""

@@ -339,6 +339,8 @@ BOLT = {"keys": {"two": "${TWO}"}}
         ({"store.url": "http://x"}, "store.url: begins with redis://, rediss:// or unix://"),
         ({"store.url": "${PROXY}"}, "store.url: begins with redis://, rediss:// or unix://"),
         ({"providers.main.proxy": "${REDIS}"}, "providers.main.proxy: begins with http:// or https://"),
+        ({"audit": {"signing_key": "${SIGN}"}}, "audit.signing_key: is no private key in PEM without a passphrase"),
+        ({"audit": {"checkpoint_to": {"webhook": "ftp://x"}}}, "audit.checkpoint_to.webhook: begins with http://"),
         ({"demo": {"tenant_key": "x"}}, "demo.provider: no provider is named demo"),
         ({"prices": {"models": {"nix": {}}}}, "prices.models.nix: no provider is named nix"),
         # files that are there and no good

@@ -77,7 +77,7 @@ def test_the_example_is_good_with_every_comment_taken_away(tmp_path: Path) -> No
     """Whoever takes a `#` away gets a setting, not a syntax error. What names a file, or is for another vendor than
     the one it stands at, stays commented."""
     environ = {name: f"{name}-with-at-least-16-characters" for name in ENVIRONMENT}
-    stays_commented = r"(?!ca_file|client_cert|tls|  certificate|  private_key|options|api_version)"
+    stays_commented = r"(?!ca_file|client_cert|tls|  certificate|  private_key|options|api_version|signing_key:)"
     prose, start, settings = EXAMPLE.partition("# --- providers")
     text = prose + start + re.sub(rf"^( *)# ({stays_commented} *[a-z_]+:)", r"\1\2", settings, flags=re.MULTILINE)
     text = text.replace("file:/run/secrets/", "file:").replace("raw_ids: false", "raw_ids: true")
@@ -114,6 +114,7 @@ def test_the_readme_lists_no_event_that_does_not_exist() -> None:
         *(f"tenant-keys {act}" for act in ("create", "list", "revoke")),
         *(f"{what} {act}" for what in ("providers", "tenants") for act in ("list", "disable", "enable")),
         "tenants usage",
+        "audit verify",
     ],
 )
 def test_the_readme_shows_every_command_of_operators_as_it_is_taken(command: str) -> None:

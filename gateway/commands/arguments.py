@@ -24,7 +24,7 @@ Parser = argparse.ArgumentParser
 
 
 def add_commands(commands: Commands[Parser]) -> None:
-    """`keys`, `providers`, `tenants`, `tenant-keys` and `shared`, each with what can be done."""
+    """`keys`, `providers`, `tenants`, `tenant-keys`, `shared` and `audit`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
     tenants = _group(commands, "tenants", "show, make, disable and enable tenants, and what they used")
@@ -34,6 +34,7 @@ def add_commands(commands: Commands[Parser]) -> None:
     _add_tenant_keys(_group(commands, "tenant-keys", "issue, show and revoke the keys that tenants call with"))
     shared = _group(commands, "shared", "show the objects that tenants have in common")
     _act(shared, "list", "every object that is shared, with whom, and under which public id each tenant has it")
+    _add_audit(_group(commands, "audit", "check the audit trail"))
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:
@@ -122,6 +123,25 @@ def _add_limits(act: Parser, whose: str) -> None:
 def allowance_of(given: argparse.Namespace) -> Allowance:
     """What the options of `_add_limits` say."""
     return Allowance(**{name: getattr(given, name) for name in Allowance.model_fields})
+
+
+def _add_audit(acts: Commands[Parser]) -> None:
+    purpose = "check that no record of the trail was changed, removed or added; 1 if one was"
+    act = acts.add_parser("verify", help=purpose, description=purpose)
+    act.set_defaults(module="audit_verify")
+    where = act.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dir", type=Path, metavar="FOLDER", help="the trail's folder, or a copy of it")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's YAML configuration, which says all")
+    act.add_argument(
+        "--checkpoint",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="checkpoints to hold the trail against: a sink's file, or the gateway's log; may be given again",
+    )
+    act.add_argument("--public-key", type=Path, metavar="FILE", help="PEM; default: the one in the trail's folder")
+    act.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for programs")
 
 
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:

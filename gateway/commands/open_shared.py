@@ -32,15 +32,24 @@ class CommandFailed(Exception):
 @asynccontextmanager
 async def open_shared(config: Config) -> AsyncIterator[Shared]:
     """What is shared, as it is now. Raises CommandFailed when the store is not there, or leaves within the context."""
+    async with open_store(config) as store:
+        shared = Shared(store)
+        try:
+            await shared.load()
+            yield shared
+        finally:
+            await shared.close()
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[Store]:
+    """The gateways' store. Raises CommandFailed when it is not there, or leaves within the context."""
     store = Store(_url(config.store), prefix=config.store.prefix, timeout_s=config.store.timeout_s)
-    shared = Shared(store)
     try:
-        await shared.load()
-        yield shared
+        yield store
     except StoreAway as exc:
         raise CommandFailed(_nobody_there(config.store)) from exc
     finally:
-        await shared.close()
         await store.close()
 
 
