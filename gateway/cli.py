@@ -18,6 +18,7 @@ import orjson
 
 from gateway import __version__
 from gateway.commands.arguments import add_commands
+from gateway.commands.command_failed import CommandFailed
 from gateway.config import Config, ConfigError, load
 
 
@@ -32,11 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(given.config)
             case "config-schema":
                 return _print_schema()
+            case "audit":
+                return _audit(given)
             case _:
                 return _operate(given)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except CommandFailed as failed:
+        print(f"threads-gateway: {failed}", file=sys.stderr)
+        return failed.code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,15 +101,16 @@ def _print_schema() -> int:
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
     from gateway.commands import keys, switches
-    from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
     work = keys.run if given.command == "keys" else switches.run
-    try:
-        return asyncio.run(work(given, load(given.config)))
-    except CommandFailed as failed:
-        print(f"threads-gateway: {failed}", file=sys.stderr)
-        return failed.code
+    return asyncio.run(work(given, load(given.config)))
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from gateway.commands import audit
+
+    return audit.run(given)
 
 
 def _greeting(config: Config, url: str) -> str:

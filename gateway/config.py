@@ -35,6 +35,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
+from gateway.audit import policy, redaction
 from gateway.ids import route_of
 from gateway.strategies import STRATEGIES
 
@@ -445,6 +446,94 @@ class AlertsConfig(_Section):
     """Gets a POST with a JSON object for each; by reference when the URL is a secret, as Slack's are."""
 
 
+def _listed(value: Any) -> Any:
+    """One value may stand without brackets."""
+    return [value] if isinstance(value, str | int) else value
+
+
+def _check_statuses(given: list[int | str]) -> list[int | str]:
+    try:
+        policy.statuses_of(given)
+    except ValueError as exc:
+        raise PydanticCustomError("status", str(exc)) from exc
+    return given
+
+
+def _check_path(path: str) -> str:
+    try:
+        redaction.steps_of(path)
+    except ValueError as exc:
+        raise PydanticCustomError("path", str(exc)) from exc
+    return path
+
+
+def _check_pattern(pattern: str) -> str:
+    if (fault := redaction.fault_of_pattern(pattern)) is not None:
+        raise PydanticCustomError("pattern", fault)
+    return pattern
+
+
+Globs = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+Statuses = Annotated[
+    list[int | str],
+    BeforeValidator(_listed, json_schema_input_type=int | str | list[int | str]),
+    AfterValidator(_check_statuses),
+]
+
+
+class AuditRule(_Section):
+    """How much is recorded of which requests. A request takes the first rule of which every condition holds."""
+
+    tenant: Globs | None = None
+    """Names of tenants, `*` for any characters; one, or a list."""
+    operation: Globs | None = None
+    """Names of operations as in the log, `*` for any characters: `get_*`."""
+    provider: Globs | None = None
+    """Names of providers, `*` for any characters."""
+    status: Statuses | None = None
+    """Of the answer: `404`, `5xx`, or a list of these. Known at the end only: until then what may be kept is held."""
+    level: Literal["none", "metadata", "request", "full"]
+    """`metadata`: no message content; `request`: and the body of the request; `full`: and the answer; `none`: nothing,
+    for plain reads that went well."""
+
+
+class AuditRedact(_Section):
+    """What never stands in the trail or in kept bodies as itself, but as `hmac:<kid>:<hex>`."""
+
+    paths: list[Annotated[str, AfterValidator(_check_path)]] = ["metadata.*"]
+    """Fields of bodies, at any depth; `*` for any name, `$.` in front for the top of the body. Lists need no word."""
+    patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = ["email", "card", "key"]
+    """What is looked for in every text: `email`, `card`, `key`, and expressions of your own in the README's dialect."""
+    clear: list[Name] = Field(default_factory=list)
+    """Facts of a record that stand as they are beside those that always do. The patterns count there too."""
+
+
+class AuditBodies(_Section):
+    """Bodies that the policy keeps. They lie apart from the records, and may go sooner."""
+
+    max_bytes: Bytes = 256 * 1024
+    """Of one body; what is longer is cut and says so. JSON of more than 16 times this is not kept, only its digest."""
+    binary: bool = False
+    """Keep also what is not JSON, such as uploads that are held in memory, as it is: nothing in it is redacted."""
+    keep_s: Seconds = 30 * 86_400
+    """How long bodies are kept. The records that name them stay."""
+    keep_bytes: Bytes = 10 * 1024 * 1024 * 1024
+    """How much the bodies of this folder may take, compressed; beyond it the oldest go."""
+
+
+class Audit(_Section):
+    """The audit trail: a record of every request."""
+
+    dir: Path = Path("var/audit")
+    """Folder of the trail, relative to the working directory."""
+    hmac_key: Secret | None = None
+    """Key of the `hmac:` forms, at least 16 characters. Default: one is made beside the trail, as `hmac.key`."""
+    policy: list[AuditRule] = Field(default_factory=list)
+    """Rules, first match wins; what no rule is about is recorded as `metadata`."""
+    redact: AuditRedact = AuditRedact()
+    bodies: AuditBodies = AuditBodies()
+
+
 class Demo(_Section):
     """Run the bundled demo provider, so that the gateway can be tried without any account."""
 
@@ -472,6 +561,7 @@ class Config(_Section):
     cache: Cache = Cache()
     alerts: AlertsConfig = AlertsConfig()
     idempotency: Idempotency = Idempotency()
+    audit: Audit = Audit()
     demo: Demo | None = None
 
 
@@ -553,6 +643,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield "store.url: begins with redis://, rediss:// or unix://"
     if config.alerts.webhook is not None and not re.match(r"https?://", config.alerts.webhook.reveal()):
         yield "alerts.webhook: begins with http:// or https://"
+    yield from _audit_faults(config)
     if config.demo and config.demo.provider not in config.providers:
         yield f"demo.provider: no provider is named {config.demo.provider}"
     if config.listener.tls:
@@ -560,6 +651,14 @@ def _contradictions(config: Config) -> Iterator[str]:
             config.listener.tls.context()
         except (OSError, ssl.SSLError) as exc:
             yield f"listener.tls: certificate and private key cannot be used: {exc.strerror or exc}"
+
+
+def _audit_faults(config: Config) -> Iterator[str]:
+    for place, rule in enumerate(config.audit.policy):
+        for fault in policy.faults_of(rule, list(config.providers)):
+            yield f"audit.policy[{place}].{fault}"
+    if config.audit.hmac_key is not None and len(config.audit.hmac_key.reveal()) < 16:
+        yield "audit.hmac_key: has fewer than 16 characters"
 
 
 def _is_installed(package: str) -> bool:

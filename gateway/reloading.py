@@ -26,7 +26,7 @@ Load = Callable[[set[Path]], Config]
 """Reads the configuration again; adds the files that hold its secrets. Raises ConfigError."""
 
 _LOOK_S = 1.0
-_FIXED = ("listener", "limits", "store", "cache", "signing_keys", "alerts", "idempotency", "demo")
+_FIXED = ("listener", "limits", "store", "cache", "signing_keys", "alerts", "idempotency", "audit", "demo")
 """Sections that count only at start."""
 
 Signature = Mapping[Path, tuple[int, int, int] | None]

@@ -14,10 +14,11 @@ Parser = argparse.ArgumentParser
 
 
 def add_commands(commands: Commands[Parser]) -> None:
-    """`keys`, `providers` and `tenants`, each with what can be done."""
+    """`keys`, `providers`, `tenants` and `audit`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
     _add_switches(_group(commands, "tenants", "show, disable and enable tenants"), "tenant")
+    _add_audit(_group(commands, "audit", "ask the audit trail; it needs no gateway that runs"))
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:
@@ -52,6 +53,63 @@ def _add_switches(acts: Commands[Parser], what: str) -> None:
         act.add_argument("name", metavar="NAME", help=f"the {what}'s name")
         is_needed = name == "disable"
         act.add_argument("--reason", type=_one_line, required=is_needed, metavar="TEXT", help="why")
+
+
+def _add_audit(acts: Commands[Parser]) -> None:
+    for name, purpose in (
+        ("tail", "the newest records, and those to come"),
+        ("search", "the records that meet all conditions; 1 if there are none"),
+        ("show", "all records of one request"),
+        ("thread", "the story of one thread, over all replicas"),
+        ("stats", "requests, errors, tokens and bytes by day, tenant and provider"),
+        ("export", "records for other programs"),
+        ("sql", "ask DuckDB; the records are the table `records` (needs the extra `sql`)"),
+        ("hash", "how a value stands where it was redacted"),
+    ):
+        act = acts.add_parser(name, help=purpose, description=purpose)
+        where = act.add_mutually_exclusive_group(required=True)
+        where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's YAML configuration")
+        where.add_argument("--dir", type=Path, metavar="DIR", help="the trail's folder, in place of a configuration")
+        act.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for programs")
+        if name in ("tail", "search", "export"):
+            _add_conditions(act)
+        if name in ("search", "export", "stats"):
+            act.add_argument(
+                "--since", metavar="TIME", help="2026-11-22, 2026-11-22T03:14 (UTC), or 90s, 10m, 2h, 7d ago"
+            )
+            act.add_argument("--until", metavar="TIME", help="up to and without this moment")
+    for name in ("--tenant", "--provider"):
+        acts.choices["stats"].add_argument(name, metavar="NAME")
+    acts.choices["tail"].add_argument("-f", "--follow", action="store_true", help="go on, until Ctrl-C")
+    acts.choices["tail"].add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="default: 20")
+    acts.choices["show"].add_argument("request", metavar="REQUEST_ID", help="the gateway's, or the caller's own")
+    acts.choices["show"].add_argument("--content", action="store_true", help="and the bodies that were kept")
+    acts.choices["thread"].add_argument("id", metavar="PUBLIC_ID")
+    acts.choices["export"].add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl")
+    acts.choices["export"].add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    acts.choices["sql"].add_argument("query", metavar="QUERY")
+    value = acts.choices["hash"].add_mutually_exclusive_group(required=True)
+    value.add_argument("value", nargs="?", metavar="VALUE", help="- reads it from standard input")
+    value.add_argument("--file", type=Path, metavar="FILE", help="the contents of a file, as its `digest` has it")
+    acts.choices["hash"].add_argument("--field", metavar="NAME", help="how it stands in this fact, which may be clear")
+
+
+def _add_conditions(act: Parser) -> None:
+    for name, purpose in (
+        ("--tenant", "the tenant's name"),
+        ("--thread", "a public or upstream id of a thread, or of anything else"),
+        ("--operation", "as in the log; * for any characters"),
+        ("--provider", "its name; * for any characters"),
+        ("--status", "404, or 5xx"),
+        ("--text", "what stands anywhere in a record"),
+    ):
+        act.add_argument(name, metavar=name[2:].upper(), help=purpose)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"from 1 to 100000, not {text!r}")
+    return int(text)
 
 
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:

@@ -6,7 +6,8 @@ import argparse
 import time
 from collections.abc import Mapping
 
-from gateway.commands.open_shared import CommandFailed, open_shared, tell
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_shared, tell
 from gateway.commands.print_rows import Row, moment, print_rows
 from gateway.config import Config
 from gateway.model import Directory, Provider, Tenant
