@@ -16,6 +16,7 @@ from gateway import codec
 
 _OBJECTS_HELD = 1000
 _WHOLE = ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
+_DELTAS = ("thread.message.delta", "thread.run.step.delta")
 _OVERHEAD_BYTES = 64
 """Reckoned for each piece that is held, beside its text: a delta may be a single letter."""
 
@@ -58,13 +59,15 @@ class Fold:
         if data is None:
             return
         kind = data.get("object")
-        if kind == "thread.message.delta" or name == "thread.message.delta":
+        if type(kind) is not str:  # some vendors leave it out
+            kind = name if name in _DELTAS else name.rpartition(".")[0]
+        if kind == "thread.message.delta":
             self._on_message_delta(data)
         elif kind == "chat.completion.chunk":
             self._on_chunk(data)
-        elif kind == "thread.run.step.delta" or name == "thread.run.step.delta":
+        elif kind == "thread.run.step.delta":
             self._on_step_delta(data)
-        elif kind == "thread.run" or (kind is None and "thread_id" in data and name.startswith("thread.run.")):
+        elif kind == "thread.run":
             self._on_run(data, raw)
         elif kind == "thread.message":
             self._on_message(data, raw)

@@ -47,6 +47,8 @@ class Question:
         for value in (self.id, self.request, self.tenant, self.text):
             if value is not None:
                 needed.insert(0, [_as_written(spelling) for spelling in _spellings(value, mark)])
+        if self.status is not None and self.status.isdigit():
+            needed.append([b'"status":%s' % self.status.encode()])
         for value in (self.operation, self.provider):
             if value is not None and not set("*?[") & set(value):
                 needed.append([_as_written(value)])

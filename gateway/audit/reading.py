@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +28,7 @@ Record = Mapping[str, Any]
 Needles = Sequence[Sequence[bytes]]
 """A line is looked at if it contains one of each."""
 
-_NAME = re.compile(r"(?P<series>[^/]+)-(?P<number>\d{4,12})\.jsonl(?P<zst>\.zst)?")
+_NAME = re.compile(r"(?P<series>[^./][^/]*)-(?P<number>\d{4,12})\.jsonl(?P<zst>\.zst)?")
 _TIME = re.compile(rb'"time":"([^"]{1,40})"')
 _BLOCK_BYTES = 1 << 20
 _PEEK_BYTES = 1 << 16
@@ -92,6 +93,7 @@ class Trail:
         self.folder = folder
         self.faults: list[str] = []
         self._starts: dict[TrailFile, str | None] = {}
+        self._over: dict[str, bool] = {}
 
     def read(self, *, needles: Needles = (), since: str = "", until: str = "~") -> Iterator[Row]:
         """Records from `since` to before `until` (times as in the records) by time, then file and `seq`; of one file
@@ -113,9 +115,28 @@ class Trail:
         for file in sorted(ends, key=lambda each: ends[each], reverse=True):
             if len(found) == count and ends[file] < found[0].order[0]:
                 break
-            rows = (row for row in self._rows([file], needles, "", "~") if wanted is None or wanted(row.record))
-            found = sorted([*found, *deque(rows, maxlen=count)], key=lambda row: row.order)[-count:]
+            rows = self._newest(file, needles, wanted or (lambda record: True), count)
+            found = sorted([*found, *islice(rows, count)], key=lambda row: row.order)[-count:]
         return found
+
+    def _newest(self, file: TrailFile, needles: Needles, wanted: Callable[[Record], bool], count: int) -> Iterator[Row]:
+        """A file's records that are wanted, the newest first. Of a compressed file, which is read from its beginning,
+        only so many are held."""
+        if file.path.suffix == ".zst":
+            rows = (row for row in self._rows([file], needles, "", "~") if wanted(row.record))
+            yield from reversed(deque(rows, maxlen=count))
+            return
+        try:
+            with file.path.open("rb") as opened:
+                for line in _lines_backwards(opened):
+                    if all(any(needle in line for needle in either) for either in needles):
+                        record = self._parse(line, file)
+                        if record is not None and wanted(record):
+                            yield Row(record, file)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            self.faults.append(f"{file.path.name} cannot be read: {exc}")
 
     def _ends(self, files: Sequence[TrailFile]) -> Iterator[tuple[TrailFile, str]]:
         """Times after which a file has no record; `~` for one that may still be written."""
@@ -167,19 +188,19 @@ class Trail:
     def is_over(self, file: TrailFile) -> bool:
         """Whether the process that wrote a file is known to have ended: its last file is sealed and followed by
         nothing, or the replica has started again."""
+        if file.series not in self._over:
+            self._over[file.series] = self._is_over(file)
+        return self._over[file.series]
+
+    def _is_over(self, file: TrailFile) -> bool:
         files = files_of(self.folder)
         own = [each for each in files if each.series == file.series]
         mine = self._start(own[0]) if own else None
         others = [each for each in files if each.replica == file.replica and each.series != file.series]
         if any((self._start(each) or "") > (mine or "~") for each in others):
             return True
-        last = self.last_record(own[-1]) if own else None
-        return last is None or last.get("kind") == "file.sealed"
-
-    def last_record(self, file: TrailFile) -> Record | None:
-        """The last whole record of a file."""
-        rows = deque(self._rows([file], (), "", "~"), maxlen=1)
-        return rows[0].record if rows else None
+        last = next(self._newest(own[-1], (), lambda record: True, 1), None) if own else None
+        return last is None or last.record.get("kind") == "file.sealed"
 
 
 def _merge(streams: Iterable[tuple[str, Iterator[Row]]]) -> Iterator[Row]:
@@ -216,6 +237,24 @@ def blocks_of(opened: BinaryIO) -> Iterator[bytes]:
             tail = piece[end:]
         else:
             tail += piece
+
+
+def _lines_backwards(opened: BinaryIO) -> Iterator[bytes]:
+    """Whole lines, the last first."""
+    place, later = opened.seek(0, 2), b""
+    is_last = True
+    while place:
+        step = min(_BLOCK_BYTES, place)
+        place -= step
+        opened.seek(place)
+        lines = (opened.read(step) + later).split(b"\n")
+        later = lines.pop(0)
+        if is_last and lines:
+            lines.pop()  # what follows the last newline
+            is_last = False
+        yield from reversed(lines)
+    if not is_last:
+        yield later
 
 
 def lines_in(blocks: Iterable[bytes], needles: Needles = ()) -> Iterator[bytes]:

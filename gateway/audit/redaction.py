@@ -61,13 +61,13 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     _NAME: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}"),
     _IDS: re.compile(rf"(?:{_ID_WORDS})[_-][A-Za-z0-9_-]{{1,200}}"),
     _VERIFIED: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,255}"),
-    _LABEL: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+ -]{0,255}"),
+    _LABEL: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,255}"),
     _PEER: re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9]{1,16})?"),
     _PERSON: re.compile(r"[\w.+-]{1,64}@[\w.-]{1,253}"),
     _TEXT: re.compile(r"(?s:.{0,2000})"),
 }
-_SPOKEN = (_LABEL, _TEXT)
-"""Forms of what people write; the others have no room for most of what the patterns find."""
+_SPOKEN = (_NAME, _LABEL, _TEXT)
+"""Forms of what people write, and of what comes again and again; the others are looked at closer where need be."""
 _MAY_HIDE = re.compile(r"[0-9][0-9 -]{12}|[sprSPR][kK][_-]|gh[opsur]_|github_|xox|AIza|AKIA|ASIA|eyJ|@|(?i:bearer)")
 _TRUSTED = (_REQUEST, _VERIFIED, _PERSON)
 """Forms that the gateway gave or verified, and operators, whose names may look like addresses."""

@@ -96,6 +96,13 @@ def test_text_counts_once_and_also_where_it_came_whole() -> None:
     assert fold([*STREAM, whole]).folded().text_length == 12
 
 
+def test_vendors_that_leave_out_what_an_object_is_are_understood() -> None:
+    """The event's name tells."""
+    named = [(name, {key: value for key, value in data.items() if key != "object"}) for name, data in STREAM]
+    assert fold(named).folded() == fold(STREAM).folded()
+    assert orjson.loads(fold(named).content() or b"").keys() == orjson.loads(fold(STREAM).content() or b"").keys()
+
+
 def test_a_run_that_needs_tools_is_kept_as_it_stands() -> None:
     needs = run("requires_action", required_action={"type": "submit_tool_outputs"})
     folding = fold([*STREAM[:2], ("thread.run.requires_action", needs)])
@@ -164,6 +171,9 @@ class Public:
 
     def __call__(self, kind: str, upstream: str) -> str:
         return upstream + "PUBLIC"
+
+    def in_prose(self, text: str) -> str:
+        return text
 
 
 def events_of(raw: bytes) -> list[Any]:
