@@ -35,7 +35,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
-from gateway.audit import policy, redaction
+from gateway.audit import patterns, policy, redaction
 from gateway.ids import route_of
 from gateway.strategies import STRATEGIES
 
@@ -468,7 +468,7 @@ def _check_path(path: str) -> str:
 
 
 def _check_pattern(pattern: str) -> str:
-    if (fault := redaction.fault_of_pattern(pattern)) is not None:
+    if (fault := patterns.fault_of(pattern)) is not None:
         raise PydanticCustomError("pattern", fault)
     return pattern
 

@@ -46,7 +46,7 @@ _SALT_BYTES = 16
 _REF = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*\.jsonl\.zst):(\d{1,15}):(\d{1,10})")
 _FILE = re.compile(r".+-(\d{8}T\d{2})\.jsonl\.zst")
 _JSON = re.compile(r"application/(?:[\w.+-]*\+)?json")
-_LARGEST_LINE = 1 << 31
+_LARGEST_LINE = 1 << 28
 
 
 class BodyGone(Exception):
@@ -236,7 +236,9 @@ def read(folder: Path, kept: Mapping[str, Any]) -> str:
     except FileNotFoundError as exc:
         raise BodyGone(f"{name} is not there") from exc
     try:
-        line = orjson.loads(zstandard.ZstdDecompressor().decompress(frame, max_output_size=_LARGEST_LINE))
+        if not 0 <= zstandard.frame_content_size(frame) <= _LARGEST_LINE:
+            raise ValueError("no frame of ours")
+        line = orjson.loads(zstandard.ZstdDecompressor().decompress(frame))
         salt, body = bytes.fromhex(line["salt"]), line["body"]
         digest = _digest(salt, body)
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as exc:

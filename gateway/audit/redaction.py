@@ -7,10 +7,6 @@ then. Bodies are what people said: they stand as they are but for marked fields 
 A path stands as the words of the API and the ids in it; any other segment is marked, for a caller may write anything
 there. Ids are taken for ids once the request was located, because they were verified then; before that (a forged one,
 another tenant's) they must look like one. Queries, headers and error texts are no facts at all.
-
-Every pattern takes time linear in the text, whatever the text. The built-in ones start only where the characters they
-run over start, and never give back what they took. `fault_of_pattern` holds those of the configuration to a dialect
-of which the same is true.
 """
 
 from __future__ import annotations
@@ -22,6 +18,7 @@ from urllib.parse import unquote
 
 from gateway import codec
 from gateway.audit.hmac_key import HmacKey
+from gateway.audit.patterns import ALREADY, Patterns
 from gateway.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -68,7 +65,6 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
 }
 _SPOKEN = (_NAME, _LABEL, _TEXT)
 """Forms of what people write, and of what comes again and again; the others are looked at closer where need be."""
-_MAY_HIDE = re.compile(r"[0-9][0-9 -]{12}|[sprSPR][kK][_-]|gh[opsur]_|github_|xox|AIza|AKIA|ASIA|eyJ|@|(?i:bearer)")
 _TRUSTED = (_REQUEST, _VERIFIED, _PERSON)
 """Forms that the gateway gave or verified, and operators, whose names may look like addresses."""
 _SEGMENTS = 32
@@ -76,30 +72,6 @@ _WORDS: Final = frozenset(
     {"v1", "openai", "providers", "healthz", "readyz", "openapi.json", ""}
     | {word for row in OPERATIONS for word in row.template.split("/") if not word.startswith("{")}
 )
-
-# --- patterns -------------------------------------------------------------------------------------------------------
-_OURS = r"hmac:[0-9a-f]{8}:[0-9a-f]{32}(?![0-9a-f])"
-_ALREADY = re.compile(_OURS)
-_KEY = re.compile(
-    _OURS + r"|(?P<scheme>(?<![A-Za-z0-9])(?i:bearer)[ \t]{1,8}+)(?!hmac:)[A-Za-z0-9._~+/=-]{6,}+"
-    r"|(?<![A-Za-z0-9])(?:(?:sk|pk|rk)[_-](?=[A-Za-z0-9_-]{8})|github_pat_|gh[opsur]_|xox[abeoprs]-|AIza|AKIA|ASIA|eyJ)"
-    r"[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]++)*+"
-)
-_KEY_SIGNS = ("sk", "pk", "rk", "gh", "xox", "AIza", "AKIA", "ASIA", "eyJ")
-_EMAIL = re.compile(_OURS + r"|(?<![\w.+%-])[\w.+%-]++@[\w-]++(?:\.[\w-]++)++")
-_DIGITS = re.compile(_OURS + r"|(?<!\w)(?=[0-9][0-9 -]{12})[0-9]{3,19}+(?:[ -][0-9]{3,19}+)*+")
-_WORDLIKE = re.compile(r"""[^\s"'<>()\[\]{},;=:\\]++""")
-_PLAIN = bytes(48) + bytes(range(10)) + bytes(198)
-_DOUBLED = bytes(48) + bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]) + bytes(198)
-_CARD_DIGITS = range(13, 20)
-_CARD_BEGINS = "23456"
-BUILT_IN = ("email", "card", "key")
-
-_OWN_UNIT = re.compile(
-    r"\\[dDwWsSbB.\\/+*?\[\](){}|^$-]|\[\^?\]?(?:\\.|[^\]\\])+\]|[^\\\[\](){}|*+?^$]|(?P<edge>[\^$])|(?P<either>\|)"
-)
-_OWN_REPEAT = re.compile(r"\{(\d{1,3})\}|\{(\d{1,3}),(\d{1,3})\}\+|\?\+")
-_OWN_WIDTH = 256
 
 Step = str
 _ANY: Final[Step] = "*"
@@ -113,31 +85,6 @@ def steps_of(path: str) -> tuple[bool, tuple[Step, ...]]:
     if not all(map(_STEP.fullmatch, steps)) or steps == (_ANY,):
         raise ValueError(f"{path!r} is no path such as metadata.* or $.thread.messages.content")
     return is_rooted, steps
-
-
-def fault_of_pattern(pattern: str) -> str | None:
-    """What is wrong with an entry of `audit.redact.patterns`: `email`, `card`, `key`, or an expression of characters,
-    classes, `\\b`, `|`, `{n}`, `{m,n}+` and `?+`, which reaches over at most 256 characters and thus cannot be slow."""
-    if pattern in BUILT_IN:
-        return None
-    place, width, widest, is_after_unit = 0, 0, 0, False
-    while place < len(pattern):
-        if is_after_unit and (repeat := _OWN_REPEAT.match(pattern, place)):
-            width += max(int(repeat[3] or repeat[1] or 1) - 1, 0)
-            place, is_after_unit = repeat.end(), False
-            continue
-        unit = _OWN_UNIT.match(pattern, place)
-        if unit is None:
-            return f"{pattern!r} at {place + 1}: only characters, classes, |, {{n}}, {{m,n}}+ and ?+ are taken"
-        widest, width = max(widest, width), 0 if unit["either"] else width + 1
-        place, is_after_unit = unit.end(), not (unit["either"] or unit["edge"] or unit[0] in (r"\b", r"\B"))
-    try:
-        compiled = re.compile(pattern)
-    except re.error as exc:
-        return f"{pattern!r}: {exc.msg}"
-    if max(widest, width) > _OWN_WIDTH:
-        return f"{pattern!r} reaches over more than {_OWN_WIDTH} characters"
-    return f"{pattern!r} matches nothing at all" if compiled.match("") else None
 
 
 class Redactor:
@@ -154,7 +101,6 @@ class Redactor:
         """`is_key` tells whether a word is a key that this gateway knows, a tenant's or an account's; `words` are
         segments of paths that are no secret, such as names of providers."""
         self._key = key
-        self._is_key = is_key
         self._words = _WORDS | frozenset(words)
         self._clear = {**dict.fromkeys(settings.clear, _TEXT), **_CLEAR}
         paths = [steps_of(path) for path in settings.paths]
@@ -164,9 +110,7 @@ class Redactor:
         for steps in self._anywhere + self._rooted:
             if len(steps) == 1:
                 self._clear.pop(steps[0], None)
-        own = [f"(?:{pattern})" for pattern in settings.patterns if pattern not in BUILT_IN]
-        self._own = re.compile("|".join([_OURS, *own])) if own else None
-        self._finds = {name: name in settings.patterns for name in BUILT_IN}
+        self._patterns = Patterns(settings.patterns, self.mark, is_key)
         self._shown: dict[tuple[str, str], str] = {}
         self._marks: dict[str, str] = {}
 
@@ -191,56 +135,11 @@ class Redactor:
         return self._key.mark(value)
 
     def _is_ours(self, value: str) -> bool:
-        return len(value) == 46 and value.startswith(f"hmac:{self._key.kid}:") and bool(_ALREADY.fullmatch(value))
+        return len(value) == 46 and value.startswith(f"hmac:{self._key.kid}:") and bool(ALREADY.fullmatch(value))
 
     def text(self, text: str) -> str:
         """A text without what the patterns find."""
-        if self._is_key is not None and (secrets := self._known_in(text)):
-            text = re.sub("|".join(map(re.escape, secrets)), lambda found: self.mark(found[0]), text)
-        if self._finds["key"] and _may_hold_key(text):
-            text = _KEY.sub(self._mark_key, text)
-        if self._finds["email"] and "@" in text:
-            text = _EMAIL.sub(self._mark_match, text)
-        if self._own is not None:
-            text = self._own.sub(self._mark_match, text)
-        if self._finds["card"]:
-            text = _DIGITS.sub(self._mark_cards, text)
-        return text
-
-    def _known_in(self, text: str) -> list[str]:
-        """Keys of this gateway in a text, longest first."""
-        assert self._is_key is not None
-        words = {word.strip(".!?*_`~") for word in _WORDLIKE.findall(text)} | {*_WORDLIKE.findall(text)}
-        known = [word for word in words if 8 <= len(word) <= 256 and not self._is_ours(word) and self._is_key(word)]
-        return sorted(known, key=len, reverse=True)
-
-    def _mark_match(self, found: re.Match[str]) -> str:
-        return found[0] if _ALREADY.fullmatch(found[0]) else self.mark(found[0])
-
-    def _mark_key(self, found: re.Match[str]) -> str:
-        if _ALREADY.fullmatch(found[0]):
-            return found[0]
-        scheme = found["scheme"] or ""
-        return scheme + self.mark(found[0][len(scheme) :])
-
-    def _mark_cards(self, found: re.Match[str]) -> str:
-        """Every card number that begins and ends with groups of a run of digits."""
-        run = found[0]
-        if _ALREADY.fullmatch(run):
-            return run
-        groups = list(re.finditer(r"[0-9]+", run))
-        if found.string[found.end() : found.end() + 1].isalnum():
-            groups.pop()  # its digits go on into a word
-        pieces, told, first = [], 0, 0
-        while first < len(groups):
-            last = _card_end(run, groups, first)
-            if last is None:
-                first += 1
-                continue
-            start, end = groups[first].start(), groups[last].end()
-            pieces += [run[told:start], self.mark(run[start:end])]
-            told, first = end, last + 1
-        return "".join([*pieces, run[told:]])
+        return self._patterns(text)
 
     # --- a record
     def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,6 +149,8 @@ class Redactor:
         shown: dict[Any, Any] = {}
         for name, value in facts.items():
             form = clear.get(name)
+            if form == _IDS and is_located:
+                form = _VERIFIED
             kind = type(value)
             if form is None:
                 shown[self._name(name)] = value if value is None else self.mark(value)
@@ -260,7 +161,7 @@ class Redactor:
             elif form == _PATH:
                 shown[name] = self._path(value, facts.get("public_ids") if is_located else None)
             else:
-                shown[name] = self._fact(_VERIFIED if form == _IDS and is_located else form, value)
+                shown[name] = self._fact(form, value)
         return shown
 
     def _name(self, name: Any) -> str:
@@ -289,8 +190,8 @@ class Redactor:
                 shown = self.mark(value)
             elif form in _TRUSTED:
                 shown = value
-            elif form in _SPOKEN or self._own is not None or _MAY_HIDE.search(value):
-                shown = self.text(value).encode("utf-8", "replace").decode()
+            elif form in _SPOKEN or self._patterns.may_find(value):
+                shown = self._patterns(value).encode("utf-8", "replace").decode()
             else:
                 shown = value
             if len(value) <= _CACHED_LENGTH:
@@ -299,12 +200,9 @@ class Redactor:
         return shown
 
     def _number(self, value: float) -> float | str:
-        if type(value) is int and (not -_INT64 <= value < _INT64 or self._is_card(value)):
+        if type(value) is int and (not -_INT64 <= value < _INT64 or self._patterns.finds_card(value)):
             return self.mark(value)
         return value
-
-    def _is_card(self, value: int) -> bool:
-        return value >= 10**12 and self._finds["card"] and _is_card(str(value))
 
     def _attempt(self, attempt: Any) -> Any:
         if type(attempt) is not dict:
@@ -352,7 +250,7 @@ class Redactor:
             return {self._said(name): self._member(name, inner, open_paths) for name, inner in value.items()}
         if kind is list:
             return [self._walk(item, open_paths) for item in value]
-        return self.mark(value) if kind is int and self._is_card(value) else value
+        return self.mark(value) if kind is int and self._patterns.finds_card(value) else value
 
     def _member(self, name: str, value: Any, open_paths: tuple[tuple[Step, ...], ...]) -> Any:
         if not open_paths and name not in self._first and _ANY not in self._first:
@@ -367,41 +265,14 @@ class Redactor:
 
     def _said(self, text: str) -> str:
         if len(text) > _CACHED_LENGTH:
-            return self.text(text)
+            return self._patterns(text)
         shown = self._shown.get(("", text))
         if shown is None:
             _bound(self._shown)
-            shown = self._shown["", text] = self.text(text)
+            shown = self._shown["", text] = self._patterns(text)
         return shown
-
-
-def _may_hold_key(text: str) -> bool:
-    """Much cheaper than to look for one, and mostly no."""
-    return any(sign in text for sign in _KEY_SIGNS) or "bearer" in text.lower()
 
 
 def _bound(cache: dict[Any, str]) -> None:
     if len(cache) >= _CACHED:
         cache.clear()
-
-
-def _card_end(run: str, groups: Sequence[re.Match[str]], first: int) -> int | None:
-    """The last group of the longest card number that begins with this group, None if none does."""
-    digits, found = "", None
-    if run[groups[first].start()] not in _CARD_BEGINS:
-        return None
-    for last in range(first, len(groups)):
-        digits += groups[last][0]
-        if len(digits) > _CARD_DIGITS[-1]:
-            break
-        if _is_card(digits):
-            found = last
-    return found
-
-
-def _is_card(digits: str) -> bool:
-    """Whether digits are as many as a card's, begin as one's do, and pass Luhn's check."""
-    if len(digits) not in _CARD_DIGITS or digits[0] not in _CARD_BEGINS:
-        return False
-    values = digits.encode()
-    return (sum(values[-1::-2].translate(_PLAIN)) + sum(values[-2::-2].translate(_DOUBLED))) % 10 == 0
