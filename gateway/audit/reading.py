@@ -32,6 +32,8 @@ _NAME = re.compile(r"(?P<series>[^./][^/]*)-(?P<number>\d{4,12})\.jsonl(?P<zst>\
 _TIME = re.compile(rb'"time":"([^"]{1,40})"')
 _BLOCK_BYTES = 1 << 20
 _PEEK_BYTES = 1 << 16
+_SEALED = -1
+"""In place of an offset: nothing more will come."""
 
 
 @dataclass(frozen=True, order=True)
@@ -175,15 +177,10 @@ class Trail:
                 self.faults.append(f"{file.path.name} cannot be read to its end: {exc}")
 
     def _parse(self, line: bytes, file: TrailFile) -> Record | None:
-        try:
-            record = orjson.loads(line)
-        except ValueError:
-            record = None
-        if type(record) is dict:
-            return record
-        if len(self.faults) < 100:
+        record = _record(line)
+        if record is None and len(self.faults) < 100:
             self.faults.append(f"{file.path.name} has a line that is no record")
-        return None
+        return record
 
     def is_over(self, file: TrailFile) -> bool:
         """Whether the process that wrote a file is known to have ended: its last file is sealed and followed by
@@ -281,50 +278,64 @@ def _lines_with(block: bytes, either: Sequence[bytes]) -> Iterator[bytes]:
 
 
 class Following:
-    """What is written from now on. Each call of `rows` gives what has come since the last."""
+    """What is written from now on. Each call of `rows` gives what has come since the last. Holds no file open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: dict[str, tuple[TrailFile, BinaryIO, bytes]] = {}
-        for file in files_of(folder):  # of each process the last file stays
-            self._begin(file, at_end=True)
+        self._places: dict[str, tuple[TrailFile, int]] = {}
+        """Of each process the file that was read last, and how much of it."""
+        for file in files_of(folder):
+            self._places[file.series] = (file, _end_of(file))
 
     def rows(self) -> list[Row]:
         """Waits for nothing. Raises OSError when the folder cannot be read any more."""
         found: list[Row] = []
-        files = files_of(self._folder)
-        for file in files:
-            current = self._open.get(file.series)
-            if current is None or current[0].number < file.number:
-                found += self._more(file.series)  # the end of the file before
-                self._begin(file, at_end=False)
-                found += self._more(file.series)
-            elif current[0].number == file.number:
+        for file in files_of(self._folder):
+            current, _ = self._places.setdefault(file.series, (file, 0))
+            if current.number <= file.number:
+                found += self._more(file.series)  # of the file before, its end
+            if current.number < file.number:
+                self._places[file.series] = (file, 0)
                 found += self._more(file.series)
         return sorted(found, key=lambda row: row.order)
 
-    def _begin(self, file: TrailFile, *, at_end: bool) -> None:
-        if (before := self._open.pop(file.series, None)) is not None:
-            before[1].close()
-        with suppress(FileNotFoundError):
-            opened = file.open()
-            if at_end:
-                while opened.read(_BLOCK_BYTES):
-                    pass
-            self._open[file.series] = (file, opened, b"")
-
     def _more(self, series: str) -> list[Row]:
-        if (current := self._open.get(series)) is None:
+        file, place = self._places[series]
+        if place == _SEALED:
             return []
-        file, opened, tail = current
-        lines = (tail + opened.read()).split(b"\n")
-        self._open[series] = (file, opened, lines.pop())
-        found = []
-        for line in lines:
-            with suppress(ValueError):
-                found.append(Row(orjson.loads(line), file))
-        return found
+        with suppress(FileNotFoundError):
+            is_growing = file.path.suffix != ".zst" and file.path.exists()
+            if is_growing and file.path.stat().st_size == place:
+                return []
+            with file.open() as opened:
+                _skip(opened, place)
+                raw = opened.read()
+            end = raw.rfind(b"\n") + 1
+            self._places[series] = (file, place + end if is_growing else _SEALED)
+            return [Row(record, file) for line in raw[:end].splitlines() if (record := _record(line)) is not None]
+        return []
 
-    def close(self) -> None:
-        for _, opened, _ in self._open.values():
-            opened.close()
+
+def _end_of(file: TrailFile) -> int:
+    """Where the last whole line ends."""
+    if file.path.suffix == ".zst":
+        return _SEALED
+    end = 0
+    with suppress(FileNotFoundError), file.path.open("rb") as opened:
+        end = max(opened.seek(0, 2) - _BLOCK_BYTES, 0)
+        opened.seek(end)
+        for block in blocks_of(opened):
+            end += len(block)
+    return end
+
+
+def _skip(opened: BinaryIO, count: int) -> None:
+    while count > 0 and (piece := opened.read(min(count, _BLOCK_BYTES))):
+        count -= len(piece)
+
+
+def _record(line: bytes) -> Record | None:
+    with suppress(ValueError):
+        record = orjson.loads(line)
+        return record if type(record) is dict else None
+    return None

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -98,13 +98,14 @@ def _open(given: argparse.Namespace) -> Place:
 def _tail(given: argparse.Namespace, place: Place) -> int:
     question, mark = question_of(given), place.mark
     wanted, needles = partial(question.matches, mark=mark), question.needles(mark)
-    with closing(Following(place.trail.folder)) as following:
-        last = place.trail.last(given.lines, needles=needles, wanted=wanted)
-        rows: Iterable[TrailRow] = last
-        if given.follow:
-            seen = {(row.file, row.record.get("seq")) for row in last}
-            rows = _followed(last, following, lambda row: (row.file, row.record.get("seq")) not in seen)
-        _print(rows if not given.follow else (row for row in rows if wanted(row.record)), given, at_once=1)
+    following = Following(place.trail.folder)
+    last = place.trail.last(given.lines, needles=needles, wanted=wanted)
+    rows: Iterable[TrailRow] = last
+    if given.follow:
+        seen = {(row.file, row.record.get("seq")) for row in last}
+        followed = _followed(last, following, lambda row: (row.file, row.record.get("seq")) not in seen)
+        rows = (row for row in followed if wanted(row.record))
+    _print(rows, given, at_once=1 if given.follow else 200)
     return 0
 
 

@@ -159,7 +159,28 @@ def test_what_is_written_later_is_followed_over_rotations_and_new_processes(tmp_
     kinds = [row.record["kind"] for row in following.rows()]
     assert kinds == ["two", "file.sealed", "file.opened", "three", "four"]
     assert following.rows() == []
-    following.close()
+
+
+def test_a_line_that_was_half_written_at_the_beginning_is_followed(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.write(1, "old")
+    with process.path.open("ab") as file:
+        file.write(b'{"kind":"ha')
+    following = Following(tmp_path)
+    with process.path.open("ab") as file:
+        file.write(b'lf"}\n')
+    assert [row.record["kind"] for row in following.rows()] == ["half"]
+
+
+def test_what_was_written_before_a_file_was_sealed_and_compressed_is_followed(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.write(1, "old")
+    following = Following(tmp_path)
+    process.write(2, "new")
+    compress_file(process.path)
+    assert [row.record["kind"] for row in following.rows()] == ["new"]
+    assert following.rows() == []
+    assert Following(tmp_path).rows() == []
 
 
 def test_a_process_is_over_when_its_last_file_is_sealed_or_its_replica_began_again(tmp_path: Path) -> None:
