@@ -20,6 +20,7 @@ import orjson
 
 from gateway import __version__
 from gateway.commands.arguments import add_commands
+from gateway.commands.command_failed import CommandFailed
 from gateway.config import Config, ConfigError, load
 
 
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except CommandFailed as failed:
+        print(f"threads-gateway: {failed}", file=sys.stderr)
+        return failed.code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,17 +100,12 @@ def _print_schema() -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     from gateway import telemetry
-    from gateway.commands.open_shared import CommandFailed
 
     telemetry.configure(level=logging.CRITICAL)  # what went wrong is told in a sentence
     command = import_module(f"gateway.commands.{given.module}")
-    try:
-        outcome = command.run(given, load(given.config) if given.config is not None else None)
-        code: int = asyncio.run(outcome) if iscoroutine(outcome) else outcome
-        return code
-    except CommandFailed as failed:
-        print(f"threads-gateway: {failed}", file=sys.stderr)
-        return failed.code
+    outcome = command.run(given, load(given.config) if given.config is not None else None)
+    code: int = asyncio.run(outcome) if iscoroutine(outcome) else outcome
+    return code
 
 
 def _greeting(config: Config, url: str) -> str:

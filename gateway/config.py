@@ -36,6 +36,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
+from gateway.audit import patterns, policy, redaction
 from gateway.ids import TAIL_LENGTH, route_of
 from gateway.shapes import PREFIX_KINDS
 from gateway.strategies import STRATEGIES
@@ -505,6 +506,81 @@ class CheckpointsTo(_Section):
     """As a POST with a JSON object; by reference when the URL is a secret."""
 
 
+def _listed(value: Any) -> Any:
+    """One value may stand without brackets."""
+    return [value] if isinstance(value, str | int) else value
+
+
+def _check_statuses(given: list[int | str]) -> list[int | str]:
+    try:
+        policy.statuses_of(given)
+    except ValueError as exc:
+        raise PydanticCustomError("status", str(exc)) from exc
+    return given
+
+
+def _check_path(path: str) -> str:
+    try:
+        redaction.steps_of(path)
+    except ValueError as exc:
+        raise PydanticCustomError("path", str(exc)) from exc
+    return path
+
+
+def _check_pattern(pattern: str) -> str:
+    if (fault := patterns.fault_of(pattern)) is not None:
+        raise PydanticCustomError("pattern", fault)
+    return pattern
+
+
+Globs = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+Statuses = Annotated[
+    list[int | str],
+    BeforeValidator(_listed, json_schema_input_type=int | str | list[int | str]),
+    AfterValidator(_check_statuses),
+]
+
+
+class AuditRule(_Section):
+    """How much is recorded of which requests. A request takes the first rule of which every condition holds."""
+
+    tenant: Globs | None = None
+    """Names of tenants, `*` for any characters; one, or a list."""
+    operation: Globs | None = None
+    """Names of operations as in the log, `*` for any characters: `get_*`."""
+    provider: Globs | None = None
+    """Names of providers, `*` for any characters."""
+    status: Statuses | None = None
+    """Of the answer: `404`, `5xx`, or a list of these. Known at the end only: until then what may be kept is held."""
+    level: Literal["none", "metadata", "request", "full"]
+    """`metadata`: no message content; `request`: and the body of the request; `full`: and the answer; `none`: nothing,
+    for plain reads that went well."""
+
+
+class AuditRedact(_Section):
+    """What never stands in the trail or in kept bodies as itself, but as `hmac:<kid>:<hex>`."""
+
+    paths: list[Annotated[str, AfterValidator(_check_path)]] = ["metadata.*"]
+    """Fields of bodies, at any depth; `*` for any name, `$.` in front for the top of the body. Lists need no word."""
+    patterns: list[Annotated[str, AfterValidator(_check_pattern)]] = ["email", "card", "key"]
+    """What is looked for in every text: `email`, `card`, `key`, and expressions of your own in the README's dialect."""
+    clear: list[Name] = Field(default_factory=list)
+    """Facts of a record that stand as they are beside those that always do. The patterns count there too."""
+
+
+class AuditBodies(_Section):
+    """Bodies that the policy keeps. They lie apart from the records, and may go sooner."""
+
+    max_bytes: Bytes = 256 * 1024
+    """Of one body; what is longer is cut and says so. JSON of more than 16 times this is not kept, only its digest."""
+    binary: bool = False
+    """Keep also what is not JSON, such as uploads that are held in memory, as it is: nothing in it is redacted."""
+    keep_s: Seconds = 30 * 86_400
+    """How long bodies are kept. The records that name them stay."""
+    keep_bytes: Bytes = 10 * 1024 * 1024 * 1024
+    """How much the bodies of this folder may take, compressed; beyond it the oldest go."""
+
+
 class Audit(_Section):
     """The audit trail: a record of every request, in files that show whether anybody changed them."""
 
@@ -528,7 +604,7 @@ class Audit(_Section):
     """The same for a file that is older, if it has records."""
     compress: bool = True
     """Compress sealed files (zstd)."""
-    keep_days: Annotated[float, Field(ge=0)] = 90
+    keep_s: Annotated[float, Field(ge=0)] = 90 * 86_400
     """How long files are kept after their last record; 0: for ever."""
     keep_bytes: Annotated[int, Field(ge=0)] = 10 * 1024 * 1024 * 1024
     """How much all files that are not written any more may have, as they lie on the disk; the oldest go first. 0:
@@ -539,6 +615,12 @@ class Audit(_Section):
     """Where it goes beside the log."""
     signing_key: Secret | None = None
     """Ed25519 private key in PEM that signs checkpoints. Default: one is made in `dir`."""
+    hmac_key: Secret | None = None
+    """Key of the `hmac:` forms, at least 16 characters. Default: one is made beside the trail, as `hmac.key`."""
+    policy: list[AuditRule] = Field(default_factory=list)
+    """Rules, first match wins; what no rule is about is recorded as `metadata`."""
+    redact: AuditRedact = AuditRedact()
+    bodies: AuditBodies = AuditBodies()
 
 
 class Demo(_Section):
@@ -657,7 +739,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in config.prices.models:
         if name not in config.providers:
             yield f"prices.models.{name}: no provider is named {name}"
-    yield from _audit_faults(config.audit)
+    yield from _audit_faults(config)
     if config.demo and config.demo.provider not in config.providers:
         yield f"demo.provider: no provider is named {config.demo.provider}"
     if config.listener.tls:
@@ -667,7 +749,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"listener.tls: certificate and private key cannot be used: {exc.strerror or exc}"
 
 
-def _audit_faults(audit: Audit) -> Iterator[str]:
+def _audit_faults(config: Config) -> Iterator[str]:
+    audit = config.audit
     webhook = audit.checkpoint_to.webhook
     if webhook is not None and not re.match(r"https?://", webhook.reveal()):
         yield "audit.checkpoint_to.webhook: begins with http:// or https://"
@@ -678,6 +761,11 @@ def _audit_faults(audit: Audit) -> Iterator[str]:
             read_signing_key(audit.signing_key.reveal())
         except ValueError as exc:
             yield f"audit.signing_key: {exc}"
+    for place, rule in enumerate(audit.policy):
+        for fault in policy.faults_of(rule, list(config.providers)):
+            yield f"audit.policy[{place}].{fault}"
+    if audit.hmac_key is not None and len(audit.hmac_key.reveal()) < 16:
+        yield "audit.hmac_key: has fewer than 16 characters"
 
 
 def _is_installed(package: str) -> bool:

@@ -216,7 +216,7 @@ def pins(lock: Path) -> dict[str, set[str]]:
     [
         ("deploy/requirements.lock", ["foundry"]),  # what serves: every vendor, no test, no demo
         ("deploy/demo.lock", ["demo"]),
-        ("tests/requirements.lock", ["demo", "foundry", "test"]),
+        ("tests/requirements.lock", ["demo", "foundry", "sql", "test"]),
     ],
 )
 def test_every_lock_has_what_the_project_wants_and_all_of_them_the_same_versions(lock: str, extras: list[str]) -> None:

@@ -115,6 +115,7 @@ def test_the_readme_lists_no_event_that_does_not_exist() -> None:
         *(f"{what} {act}" for what in ("providers", "tenants") for act in ("list", "disable", "enable")),
         "tenants usage",
         "audit verify",
+        *(f"audit {act}" for act in ("tail", "search", "show", "thread", "stats", "export", "sql", "hash")),
     ],
 )
 def test_the_readme_shows_every_command_of_operators_as_it_is_taken(command: str) -> None:

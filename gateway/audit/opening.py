@@ -70,7 +70,7 @@ def open_trail(config: Config, *, store: Store | None = None, content_store: Con
         is_open=lambda: trail.position is not None,
         tell=partial(_tell, trail, settings.timeout_s),
         is_compressing=settings.compress,
-        keep_days=settings.keep_days,
+        keep_s=settings.keep_s,
         keep_bytes=settings.keep_bytes,
     )
     pem = settings.signing_key.reveal() if settings.signing_key is not None else None

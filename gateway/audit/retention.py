@@ -14,7 +14,6 @@ from gateway.audit.files import Damaged, Name, compress, find, is_live, read_las
 from gateway.telemetry import log
 
 _LOOK_S = 60.0
-_DAY_S = 86_400
 
 Reason = Literal["age", "size"]
 
@@ -28,15 +27,13 @@ class Kept(NamedTuple):
     ended_s: float
 
 
-def what_goes(
-    kept: Sequence[Kept], now_s: float, *, keep_days: float, keep_bytes: int
-) -> Iterator[tuple[Kept, Reason]]:
+def what_goes(kept: Sequence[Kept], now_s: float, *, keep_s: float, keep_bytes: int) -> Iterator[tuple[Kept, Reason]]:
     """The files to delete, oldest first; 0 is no bound. Those of one file set go in their order: what is left of it is
     always its end."""
     oldest_first = sorted(kept, key=lambda each: (each.ended_s, each.name))
     total = sum(each.bytes for each in kept)
     for each in oldest_first:
-        if keep_days and now_s - each.ended_s > keep_days * _DAY_S:
+        if keep_s and now_s - each.ended_s > keep_s:
             yield each, "age"
         elif keep_bytes and total > keep_bytes:
             yield each, "size"
@@ -61,7 +58,7 @@ class Keeping:
         is_open: Callable[[], bool],
         tell: Callable[[str, Mapping[str, Any]], None],
         is_compressing: bool,
-        keep_days: float,
+        keep_s: float,
         keep_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -71,7 +68,7 @@ class Keeping:
         self._is_open = is_open
         self._tell = tell
         self._is_compressing = is_compressing
-        self._keep_days = keep_days
+        self._keep_s = keep_s
         self._keep_bytes = keep_bytes
         self._clock = clock
         self._put_away_already: set[Name] = set()
@@ -141,10 +138,10 @@ class Keeping:
             return  # another process of this name was faster
 
     def _delete_all(self) -> None:
-        if not (self._keep_days or self._keep_bytes):
+        if not (self._keep_s or self._keep_bytes):
             return
         kept = list(self._kept())
-        for each, why in what_goes(kept, self._clock(), keep_days=self._keep_days, keep_bytes=self._keep_bytes):
+        for each, why in what_goes(kept, self._clock(), keep_s=self._keep_s, keep_bytes=self._keep_bytes):
             if self._is_ending:
                 return
             with suppress(FileNotFoundError):

@@ -34,7 +34,9 @@ def add_commands(commands: Commands[Parser]) -> None:
     _add_tenant_keys(_group(commands, "tenant-keys", "issue, show and revoke the keys that tenants call with"))
     shared = _group(commands, "shared", "show the objects that tenants have in common")
     _act(shared, "list", "every object that is shared, with whom, and under which public id each tenant has it")
-    _add_audit(_group(commands, "audit", "check the audit trail"))
+    audit = _group(commands, "audit", "check and ask the audit trail; it needs no gateway that runs")
+    _add_verify(audit)
+    _add_questions(audit)
 
 
 def _group(commands: Commands[Parser], name: str, purpose: str) -> Commands[Parser]:
@@ -125,7 +127,7 @@ def allowance_of(given: argparse.Namespace) -> Allowance:
     return Allowance(**{name: getattr(given, name) for name in Allowance.model_fields})
 
 
-def _add_audit(acts: Commands[Parser]) -> None:
+def _add_verify(acts: Commands[Parser]) -> None:
     purpose = "check that no record of the trail was changed, removed or added; 1 if one was"
     act = acts.add_parser("verify", help=purpose, description=purpose)
     act.set_defaults(module="audit_verify")
@@ -142,6 +144,64 @@ def _add_audit(acts: Commands[Parser]) -> None:
     )
     act.add_argument("--public-key", type=Path, metavar="FILE", help="PEM; default: the one in the trail's folder")
     act.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for programs")
+
+
+def _add_questions(acts: Commands[Parser]) -> None:
+    for name, purpose in (
+        ("tail", "the newest records, and those to come"),
+        ("search", "the records that meet all conditions; 1 if there are none"),
+        ("show", "all records of one request"),
+        ("thread", "the story of one thread, over all replicas"),
+        ("stats", "requests, errors, tokens and bytes by day, tenant and provider"),
+        ("export", "records for other programs"),
+        ("sql", "ask DuckDB; the records are the table `records` (needs the extra `sql`)"),
+        ("hash", "how a value stands where it was redacted"),
+    ):
+        act = acts.add_parser(name, help=purpose, description=purpose)
+        act.set_defaults(module="audit")
+        where = act.add_mutually_exclusive_group(required=True)
+        where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's YAML configuration")
+        where.add_argument("--dir", type=Path, metavar="DIR", help="the trail's folder, in place of a configuration")
+        act.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for programs")
+        if name in ("tail", "search", "export"):
+            _add_conditions(act)
+        if name in ("search", "export", "stats"):
+            act.add_argument(
+                "--since", metavar="TIME", help="2026-11-22, 2026-11-22T03:14 (UTC), or 90s, 10m, 2h, 7d ago"
+            )
+            act.add_argument("--until", metavar="TIME", help="up to and without this moment")
+    for name in ("--tenant", "--provider"):
+        acts.choices["stats"].add_argument(name, metavar="NAME")
+    acts.choices["tail"].add_argument("-f", "--follow", action="store_true", help="go on, until Ctrl-C")
+    acts.choices["tail"].add_argument("-n", "--lines", type=_lines, default=20, metavar="N", help="default: 20")
+    acts.choices["show"].add_argument("request", metavar="REQUEST_ID", help="the gateway's, or the caller's own")
+    acts.choices["show"].add_argument("--content", action="store_true", help="and the bodies that were kept")
+    acts.choices["thread"].add_argument("id", metavar="PUBLIC_ID")
+    acts.choices["export"].add_argument("--format", choices=("jsonl", "csv", "parquet"), default="jsonl")
+    acts.choices["export"].add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    acts.choices["sql"].add_argument("query", metavar="QUERY")
+    value = acts.choices["hash"].add_mutually_exclusive_group(required=True)
+    value.add_argument("value", nargs="?", metavar="VALUE", help="- reads it from standard input")
+    value.add_argument("--file", type=Path, metavar="FILE", help="the contents of a file, as its `digest` has it")
+    acts.choices["hash"].add_argument("--field", metavar="NAME", help="how it stands in this fact, which may be clear")
+
+
+def _add_conditions(act: Parser) -> None:
+    for name, purpose in (
+        ("--tenant", "the tenant's name"),
+        ("--thread", "a public or upstream id of a thread, or of anything else"),
+        ("--operation", "as in the log; * for any characters"),
+        ("--provider", "its name; * for any characters"),
+        ("--status", "404, or 5xx"),
+        ("--text", "what stands anywhere in a record"),
+    ):
+        act.add_argument(name, metavar=name[2:].upper(), help=purpose)
+
+
+def _lines(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"from 1 to 100000, not {text!r}")
+    return int(text)
 
 
 def _act(acts: Commands[Parser], name: str, purpose: str) -> Parser:

@@ -15,7 +15,8 @@ import orjson
 from gateway.audit.checkpoints import PUBLIC_KEY_FILE, read_checkpoints, read_public_key, read_signing_key
 from gateway.audit.files import find
 from gateway.audit.verify import Progress, Report, verify
-from gateway.commands.open_shared import CommandFailed, open_store
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_store
 from gateway.commands.print_rows import table
 from gateway.config import Config
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.commands.open_shared import CommandFailed, open_shared, tell
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_shared, tell
 from gateway.commands.print_rows import Row, moment, print_rows
 from gateway.config import Config
 from gateway.model import Account, Directory, Key, Provider, Target

@@ -8,25 +8,14 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
+from gateway.commands.command_failed import CommandFailed
 from gateway.config import Config
 from gateway.config import Store as StoreConfig
 from gateway.store.acts import Act, Acted
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedStoreError, EmbeddedValkey
 from gateway.store.shared import Shared
-
-
-@dataclass
-class CommandFailed(Exception):
-    """A command cannot do what it was asked. `code` is its exit code: 1, or 2 when the command line is wrong."""
-
-    message: str
-    code: int = 1
-
-    def __str__(self) -> str:
-        return self.message
 
 
 @asynccontextmanager

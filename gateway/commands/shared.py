@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gateway.commands.open_shared import CommandFailed
+from gateway.commands.command_failed import CommandFailed
 from gateway.commands.print_rows import Row, print_rows
 from gateway.config import Config, SharedObject
 from gateway.ids import IdSigner

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from gateway.commands.open_shared import CommandFailed, tell
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import tell
 from gateway.commands.print_rows import Cell, moment
 from gateway.model import Provider, Tenant
 from gateway.store.shared import Shared

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 
 from gateway.callers import Callers
 from gateway.commands.arguments import allowance_of
-from gateway.commands.open_shared import CommandFailed, open_shared, tell
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_shared, tell
 from gateway.commands.print_rows import Cell, Row, moment, print_rows
 from gateway.commands.tenants import callers_of, find_provider, find_tenant, limits_in_words
 from gateway.config import Config

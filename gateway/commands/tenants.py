@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from gateway.callers import Callers, has_home
 from gateway.commands.arguments import allowance_of
-from gateway.commands.open_shared import CommandFailed, open_shared, tell
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_shared, tell
 from gateway.commands.print_rows import Row, print_rows
 from gateway.commands.switches import not_there, switch, switch_cells
 from gateway.config import Allowance, Config

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from gateway.commands.open_shared import CommandFailed, open_shared
+from gateway.commands.command_failed import CommandFailed
+from gateway.commands.open_shared import open_shared
 from gateway.commands.print_rows import Cell, Row, print_rows
 from gateway.commands.tenants import callers_of
 from gateway.config import Config, PricesConfig

@@ -14,7 +14,7 @@ from gateway.passthrough import find_ids, may_hold_ids, sign_ids
 from gateway.phases.judge import is_about_key
 from gateway.phases.locate import Located
 from gateway.phases.read_facts import Run
-from gateway.phases.rewrite_events import keys_exhausted, read_object
+from gateway.phases.rewrite_events import Hear, keys_exhausted, read_object
 from gateway.phases.rewrite_in import in_envelope, read_refusal
 from gateway.public_ids import PublicIds
 from gateway.shapes import Slot
@@ -76,9 +76,10 @@ class PassedAnswer:
 class PassedEvents:
     """Event → bytes for the caller. One for each stream."""
 
-    def __init__(self, answer: PassedAnswer, public: PublicIds) -> None:
+    def __init__(self, answer: PassedAnswer, public: PublicIds, hear: Hear | None = None) -> None:
         self._answer = answer
         self._public = public
+        self._hear = hear
         self.events = 0
         self.is_done = False
         self.run: Run | None = None
@@ -88,6 +89,8 @@ class PassedEvents:
         self.is_done |= event.data == b"[DONE]"
         if event.data is not None:
             event.data = self._error(event.data) if self._is_error(event) else self._answer(event.data)
+            if self._hear is not None:
+                self._hear(event.name, read_object(event.data), event.data)
         return event.encode()
 
     @staticmethod

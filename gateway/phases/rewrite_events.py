@@ -13,16 +13,24 @@ from gateway.protocols import SAME, Translation
 from gateway.public_ids import PublicIds
 from gateway.sse import Event
 
+Hear = Callable[[str, dict[str, Any] | None, bytes | None], None]
+"""Is told of each event as the caller gets it: its name, its data as an object if it is one, and as bytes."""
+
 
 class EventRewriter:
     """Event → bytes for the caller: ids, shapes, wrapped errors. One for each stream."""
 
     def __init__(
-        self, public: PublicIds, mend: Callable[[dict[str, Any]], None], translation: Translation = SAME
+        self,
+        public: PublicIds,
+        mend: Callable[[dict[str, Any]], None],
+        translation: Translation = SAME,
+        hear: Hear | None = None,
     ) -> None:
         self._public = public
         self._mend = mend
         self._translation = translation
+        self._hear = hear
         self.events = 0
         self.is_done = False
         self.run: Run | None = None
@@ -33,24 +41,35 @@ class EventRewriter:
         self.events += event.data is not None
         if event.name == "done" or event.data == b"[DONE]":
             self.is_done = True
+            self._tell(event.name, None, event.data)
             return event.encode()
         data = read_object(event.data)
         if event.data is None and (document := read_object(others := b"\n".join(event.others))) is not None:
             return self._unmask(document, others)
         if event.data is not None and (event.name == "error" or _is_error(data)):
             event.data = self._error(event.data)
+            self._tell("error", None, event.data)
         elif data is not None:
             event.name, data = self._translation.event(event.name, self._rewrite(event.name, data))
             event.data = codec.dumps(data)
+            self._tell(event.name, data, event.data)
         return event.encode()
+
+    def _tell(self, name: str, data: dict[str, Any] | None, raw: bytes | None) -> None:
+        if self._hear is not None:
+            self._hear(name, data, raw)
 
     def _unmask(self, document: dict[str, Any], raw: bytes) -> bytes:
         """JSON under a stream's label, which a parser of events takes for lines without a meaning: the run, or what
         went wrong. It is the whole answer."""
         self.is_done = True
         if is_run(document):
-            return run_as_events(self._translation.answer(self._rewrite("thread.run", document)))
-        return Event("error", self._error(raw)).encode()
+            run = self._translation.answer(self._rewrite("thread.run", document))
+            self._tell(f"thread.run.{run['status']}", run, codec.dumps(run))
+            return run_as_events(run)
+        error = self._error(raw)
+        self._tell("error", None, error)
+        return Event("error", error).encode()
 
     def _error(self, raw: bytes) -> bytes:
         if is_about_key(read_refusal(0, raw).code):

@@ -29,17 +29,17 @@ def kept(number: int, *, size: int = 10, days: float = 0) -> Kept:
 
 
 def gone(files: list[Kept], **bounds: Any) -> list[tuple[int, str]]:
-    bounds = {"keep_days": 0, "keep_bytes": 0, **bounds}
+    bounds = {"keep_s": 0, "keep_bytes": 0, **bounds}
     return [(each.name.number, why) for each, why in what_goes(files, NOW_S, **bounds)]
 
 
 def test_what_is_too_old_or_too_much_goes_the_oldest_first() -> None:
     files = [kept(number, days=10 - number) for number in range(1, 6)]  # 9 to 5 days old, 10 bytes each
     assert gone(files) == []
-    assert gone(files, keep_days=7.5) == [(1, "age"), (2, "age")]
+    assert gone(files, keep_s=7.5 * DAY_S) == [(1, "age"), (2, "age")]
     assert gone(files, keep_bytes=25) == [(1, "size"), (2, "size"), (3, "size")]
-    assert gone(files, keep_days=8.5, keep_bytes=30) == [(1, "age"), (2, "size")]
-    assert gone(files, keep_days=100, keep_bytes=50) == []
+    assert gone(files, keep_s=8.5 * DAY_S, keep_bytes=30) == [(1, "age"), (2, "size")]
+    assert gone(files, keep_s=100 * DAY_S, keep_bytes=50) == []
 
 
 @unhurried
@@ -52,7 +52,7 @@ def test_what_stays_is_within_the_bounds_and_newer_than_what_goes(
     sizes: list[tuple[int, float]], keep_days: float, keep_bytes: int
 ) -> None:
     files = [kept(number, size=size, days=days) for number, (size, days) in enumerate(sizes)]
-    going = {number for number, _ in gone(files, keep_days=keep_days, keep_bytes=keep_bytes)}
+    going = {number for number, _ in gone(files, keep_s=keep_days * DAY_S, keep_bytes=keep_bytes)}
     staying = [each for each in files if each.name.number not in going]
     assert not keep_bytes or sum(each.bytes for each in staying) <= keep_bytes
     assert not keep_days or all(NOW_S - each.ended_s <= keep_days * DAY_S for each in staying)
@@ -64,7 +64,7 @@ def keeping(folder: Path, written: FileSet, *, now_s: float = NOW_S, **settings:
     def tell(kind: str, facts: Mapping[str, Any]) -> None:
         written.append([entry(kind, **facts)])
 
-    bounds = {"is_compressing": False, "keep_days": 0, "keep_bytes": 0, **settings}
+    bounds = {"is_compressing": False, "keep_s": 0, "keep_bytes": 0, **settings}
     tell = bounds.pop("tell", tell)
     return Keeping(folder, "web", boot=BOOT, is_open=lambda: True, tell=tell, clock=lambda: now_s, **bounds)
 
@@ -77,7 +77,7 @@ def aged(folder: Path, *names: str, days: float) -> None:
 def test_old_files_go_and_the_trail_is_good_without_them(tmp_path: Path, events: Events) -> None:
     written = write(tmp_path, 3, 3, 3, 0)
     aged(tmp_path, name_of(1), name_of(2), days=31)
-    keeping(tmp_path, written, keep_days=30).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S).look()
     assert [name.number for name in find(tmp_path)] == [3, 4]
     deleted = [record for record in records_of(tmp_path) if record["kind"] == "trail.deleted"]
     assert [(each["file"], each["why"], each["records"], each["last_seq"]) for each in deleted] == [
@@ -94,7 +94,7 @@ def test_a_file_stays_until_its_deletion_is_recorded(tmp_path: Path, events: Eve
 
     written = write(tmp_path, 3, 3)
     aged(tmp_path, name_of(1), days=31)
-    keeping(tmp_path, written, keep_days=30, tell=tell).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S, tell=tell).look()
     assert len(find(tmp_path)) == 2
     assert [(event["work"], event["reason"]) for event in events] == [("delete_all", "TimeoutError")]
 
@@ -107,7 +107,7 @@ def test_what_another_process_of_this_name_has_deleted_is_passed_by(tmp_path: Pa
         written.append([entry(kind, **facts)])
         (tmp_path / name_of(2)).unlink(missing_ok=True)
 
-    keeping(tmp_path, written, keep_days=30, tell=tell).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S, tell=tell).look()
     assert [name.number for name in find(tmp_path)] == [4]
     assert not events.named("audit.keeping_failed")
 
@@ -115,7 +115,7 @@ def test_what_another_process_of_this_name_has_deleted_is_passed_by(tmp_path: Pa
 def test_what_a_process_writes_stays_whatever_its_age(tmp_path: Path) -> None:
     written, other = write(tmp_path, 3), write(tmp_path, 3, replica="side")
     aged(tmp_path, name_of(1), name_of(1, replica="side"), days=31)
-    keeping(tmp_path, written, keep_days=30, keep_bytes=1).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S, keep_bytes=1).look()
     assert len(find(tmp_path)) == 2
     del other
 
@@ -126,7 +126,7 @@ def test_files_of_a_replica_that_lives_are_its_own_affair_and_those_of_others_ar
     dead.close()
     names = [name_of(number, replica=replica) for replica in ("living", "dead") for number in (1, 2)]
     aged(tmp_path, *names, days=31)
-    keeping(tmp_path, written, keep_days=30).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S).look()
     assert {(name.replica, name.number) for name in find(tmp_path)} == {("web", 1), ("living", 1), ("living", 2)}
     assert faults_in(tmp_path) == []
     del living
@@ -145,7 +145,7 @@ def test_a_damaged_file_goes_too_when_its_time_has_come(tmp_path: Path) -> None:
     written = write(tmp_path, 3, 3)
     (tmp_path / name_of(1)).rename(tmp_path / f"{name_of(1)}.zst")
     aged(tmp_path, f"{name_of(1)}.zst", days=31)
-    keeping(tmp_path, written, keep_days=30).look()
+    keeping(tmp_path, written, keep_s=30 * DAY_S).look()
     assert len(find(tmp_path)) == 1
     report = verify(tmp_path)
     assert report.is_good
@@ -155,7 +155,7 @@ def test_a_damaged_file_goes_too_when_its_time_has_come(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_compressing", [False, True])
 def test_a_folder_is_looked_at_again_without_harm(is_compressing: bool, tmp_path: Path) -> None:
     written = write(tmp_path, 3, 3, boot=NEXT_BOOT)
-    work = keeping(tmp_path, written, is_compressing=is_compressing, keep_days=30, now_s=0)
+    work = keeping(tmp_path, written, is_compressing=is_compressing, keep_s=30 * DAY_S, now_s=0)
     for _ in range(3):
         work.look()
     assert len(find(tmp_path)) == 2

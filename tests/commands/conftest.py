@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 import gateway
 from gateway.app import App
 from gateway.cli import _parser
-from gateway.commands.open_shared import CommandFailed
+from gateway.commands.command_failed import CommandFailed
 from gateway.config import Config, load
 from gateway.model import Directory
 from gateway.store.key_states import KeyPlace
