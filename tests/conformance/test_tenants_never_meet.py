@@ -37,7 +37,7 @@ from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor
 from tests.simulators import faults
 
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
-OF_ALL = frozenset({"acts", "switches", "keys", "usage"})
+OF_ALL = frozenset({"acts", "switches", "keys", "usage", "tenants", "tenant_keys", "tenant_keys_used", "replicas"})
 """What a gateway keeps in the store about itself and asks for in the background; nothing of a tenant's objects."""
 
 
@@ -238,13 +238,14 @@ async def test_nothing_of_one_tenant_reaches_another_or_what_is_kept_for_it(
     assert [each for each in for_bob if of_alice.search(str(each))] == []
     prefix = prefix_of(settings)
     keys = {key for each in for_bob for key in each.keys(prefix)}
-    assert {key for key in keys if not re.search(r"[:{]bob:", key)} == {f"{prefix}:idem-times"}
+    of_all = {f"{prefix}:idem-times", f"{prefix}:runs:due"}  # when what is due, tenants' names within
+    assert {key for key in keys if not re.search(r"[:{]bob[:}]", key)} == of_all
     assert {name for name in ("c", "own", "idem") if any(key.startswith(f"{prefix}:{name}:") for key in keys)} == {
         "c",
         "own",
         "idem",
     }
-    assert keys & {key for each in for_alice for key in each.keys(prefix)} == {f"{prefix}:idem-times"}
+    assert keys & {key for each in for_alice for key in each.keys(prefix)} == of_all
 
 
 @pytest.mark.parametrize("kind", ["assistant", "thread", "file", "vector_store"])
