@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -11,6 +12,12 @@ from contextlib import AsyncExitStack, suppress
 
 from gateway.alerts import Alerts, Tell, tell_nobody
 from gateway.attempts import Attempts
+from gateway.audit.bodies import Bodies
+from gateway.audit.hmac_key import HmacKeyUnusable, load_hmac_key
+from gateway.audit.opening import open_trail
+from gateway.audit.policy import Policy
+from gateway.audit.redaction import Redactor
+from gateway.auditing import Auditing, NoAuditing
 from gateway.budgets import Budgets
 from gateway.caching import Caching
 from gateway.callers import Callers
@@ -95,6 +102,7 @@ class App:
         url, signing_keys = await self._open_store()
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
+        auditing = await self._open_audit(store, directory)
         coalescer = self._open_coalescer(url)
         cache = self.cache = self._open_cache(coalescer)
         shared = self.shared = Shared(store)
@@ -137,8 +145,14 @@ class App:
             settlement=settlement,
             usage=shared.tenant_usage,
             limiting=self._open_limiting(coalescer, store, shared),
+            auditing=auditing,
             health=self._health,
         )
+        if isinstance(auditing, Auditing):
+            shared.acts.on_act.append(auditing.note_act)
+            settlement.on_settled.append(auditing.note_settled)
+            if self.reloading is not None:
+                self.reloading.on_reload.append(auditing.note_reload)
         await self._listen(gateway, bound)
 
     def _bind(self) -> socket.socket:
@@ -163,6 +177,25 @@ class App:
             url = valkey.url
             keys = keys or [(await valkey.signing_key()).encode()]
         return url, keys
+
+    async def _open_audit(self, store: Store, directory: Directory) -> Auditing | NoAuditing:
+        """The trail, if the configuration wants one. Raises CannotStart when its folder cannot be used."""
+        settings = self._config.audit
+        if not settings.enabled:
+            return NoAuditing()
+        try:
+            key = await asyncio.to_thread(load_hmac_key, settings.dir, settings.hmac_key)
+        except HmacKeyUnusable as exc:
+            raise CannotStart(f"audit.hmac_key: {exc}") from exc
+        except OSError as exc:
+            raise CannotStart(f"audit.dir {settings.dir} cannot be used: {_reason(exc)}") from exc
+        redactor = Redactor(key, settings.redact, is_key=directory.has_secret, words=list(self._config.providers))
+        folder, is_synced = settings.dir / "bodies", settings.mode == "fsync"
+        bodies = Bodies(folder, secrets.token_hex(8), settings.bodies, redactor, is_synced=is_synced)
+        trail = open_trail(self._config, store=store, content_store=bodies, retain=bodies.retain)
+        trail.start()
+        self._closing.push_async_callback(trail.close)
+        return Auditing(trail, Policy(settings.policy), redactor, max_bytes=settings.bodies.max_bytes)
 
     def _open_keys(
         self,

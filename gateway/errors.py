@@ -101,6 +101,17 @@ def provider_disabled(name: str, reason: str) -> GatewayError:
     )
 
 
+def audit_unavailable() -> GatewayError:
+    return GatewayError(
+        503,
+        "nothing is done that cannot be recorded, and the gateway's audit trail cannot be written; try again shortly",
+        code="audit_unavailable",
+        type="server_error",
+        source="gateway",
+        headers={"retry-after": "1"},
+    )
+
+
 def store_unavailable(what: str) -> GatewayError:
     return GatewayError(
         503,

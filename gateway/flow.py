@@ -6,11 +6,13 @@ import asyncio
 import secrets
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from gateway import openapi
 from gateway.attempts import Sending
+from gateway.auditing import Audited, Auditing, NoAuditing
 from gateway.caching import Caching
 from gateway.config import Config
 from gateway.errors import (
@@ -80,6 +82,7 @@ class Gateway:
         settlement: Settlement,
         usage: TenantUsage,
         limiting: Limiting,
+        auditing: Auditing | NoAuditing,
         health: Health,
     ) -> None:
         self._limits = config.limits
@@ -98,6 +101,7 @@ class Gateway:
         self._settlement = settlement
         self._usage = usage
         self._limiting = limiting
+        self._auditing = auditing
         self._health = health
         self._relaying = Relaying(config.listener, config.limits)
         self._spool = Spool(config.limits.spool_bytes)
@@ -108,9 +112,9 @@ class Gateway:
         Raises BrokenOff to have the connection cut, and lets the cancellation of a caller who left pass.
         """
         record = _record(request)
-        admission = self._limiting.admission(record)
+        admission, audited = self._limiting.admission(record), self._auditing.request(record)
         try:
-            return await self._answer_or_refuse(request, admission, record)
+            return await self._answer_or_refuse(request, admission, audited, record)
         except BrokenOff as broken:
             record.note(outcome="broken_off", error=str(broken))
             raise
@@ -119,6 +123,7 @@ class Gateway:
             raise
         finally:
             admission.end()
+            audited.close()
             self._count(record)
             record.write()
 
@@ -128,10 +133,10 @@ class Gateway:
             self._usage.note(record.tenant_id, record.provider_id, model, is_error=record.is_error)
 
     async def _answer_or_refuse(
-        self, request: web.BaseRequest, admission: Admission, record: Record
+        self, request: web.BaseRequest, admission: Admission, audited: Audited, record: Record
     ) -> web.StreamResponse:
         try:
-            return await self._answer(request, admission, record)
+            return await self._answer(request, admission, audited, record)
         except GatewayError as refused:
             error = refused
         except BrokenOff:
@@ -142,10 +147,14 @@ class Gateway:
         record.note(error_source=error.source, error_code=error.code, error=error.message)
         return await self._respond(request, Reply(error.status, envelope(error), error.headers), record)
 
-    async def _answer(self, request: web.BaseRequest, admission: Admission, record: Record) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, admission: Admission, audited: Audited, record: Record
+    ) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if (page := self._health.page(request.method, path) or await openapi.page(request.method, path)) is not None:
+            audited.leave_out()
             return await self._respond(request, page, record)
+        audited.check()
         self._check_size(request)
         caller = authenticate(request.headers, self._callers)
         record.tenant_id = caller.tenant.id
@@ -162,7 +171,7 @@ class Gateway:
         record.note(bytes_in=body.size_bytes)
         try:
             await admission.begin_body(body)
-            return await self._forward(Inbound(request, caller, matched, beta, body), record)
+            return await self._forward(Inbound(request, caller, matched, beta, body), audited, record)
         finally:
             body.close()
 
@@ -175,13 +184,14 @@ class Gateway:
         if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > self._limits.header_bytes:
             raise bad_request("the headers are larger than limits.header_bytes", code="headers_too_large", status=431)
 
-    async def _forward(self, inbound: Inbound, record: Record) -> web.StreamResponse:
+    async def _forward(self, inbound: Inbound, audited: Audited, record: Record) -> web.StreamResponse:
         located = self._locate(inbound)
         _note_place(record, inbound, located)
         provider = located.target.provider
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
         await self._check_shared(inbound, located)
+        await audited.start(inbound)
         await self._scoping(inbound, located, record)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
         exchange: Exchange = partial(self._exchange, inbound, located, public, record)
@@ -276,9 +286,23 @@ def _note_place(record: Record, inbound: Inbound, located: Located) -> None:
         account=located.target.account.name,
         public_ids=list(matched.shown.values()) or None,
         upstream_ids=list(located.path_ids.values()) or None,
+        thread=matched.shown.get("thread"),
+        run=matched.shown.get("run"),
     )
     if (document := inbound.body.document) is not None and type(model := document.get("model")) is str:
         _note_model(record, model, located.target.provider.upstream_model(document) or model)
+
+
+def _note_object(record: Record, operation: Operation, document: dict[str, Any]) -> None:
+    """What an answer is about, with public ids."""
+    shown, thread, status = document.get("id"), document.get("thread_id"), document.get("status")
+    record.note(public_id=shown)
+    if operation.kind == "thread":
+        record.note(thread=shown)
+    elif type(thread) is str:
+        record.note(thread=thread)
+    if operation.kind == "run" and operation.answers == "object":
+        record.note(run=shown, run_status=status)
 
 
 def _note_model(record: Record, model: str, upstream_model: str) -> None:
@@ -350,7 +374,7 @@ def _accept(
     record.note(upstream_id=document.get("id"))
     upstream_model = document.get("model")
     document = rewrite_in(operation, document, target=sending.target, public=public, page=page)
-    record.note(public_id=document.get("id"))
+    _note_object(record, operation, document)
     if type(upstream_model) is str:
         _note_model(record, document["model"], upstream_model)
     return as_reply(sending.translation.answer(document), crossing_headers(response.headers, sending.target))

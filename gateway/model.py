@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from gateway import __version__
-from gateway.config import Allowance, Config, Secret, SharedObject, Timeouts
+from gateway.config import Allowance, Config, Secret, SharedObject, Timeouts, digest_of_key
 from gateway.config import Key as KeyConfig
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
@@ -214,6 +214,7 @@ class Directory:
         }
         self.tenants: Mapping[str, Tenant] = {name: _tenant(name, config) for name in config.tenants}
         self.shared_objects = frozenset(_place_of(entry, config) for entry in config.shared)
+        self._secrets = frozenset(key.secret for target in self.targets.values() for key in target.account.keys)
         self._callers: Mapping[str, Caller] = {
             digest: Caller(self.tenants[name], digest.removeprefix("sha256:")[:12])
             for name, tenant in config.tenants.items()
@@ -223,6 +224,10 @@ class Directory:
     def configured_keys(self) -> list[tuple[str, str]]:
         """Tenant's name and digest of every key of the configuration."""
         return [(caller.tenant.name, digest) for digest, caller in self._callers.items()]
+
+    def has_secret(self, word: str) -> bool:
+        """Whether it is a key of one of the accounts, or of one of the tenants of the configuration."""
+        return Secret(word, "") in self._secrets or digest_of_key(word) in self._callers
 
     def key(self, route: str, fingerprint: str) -> Key | None:
         """A configured key of a provider's account."""

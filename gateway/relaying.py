@@ -74,7 +74,7 @@ class Relaying:
             run = rewrite_in(sending.operation, beginning, target=sending.target, public=public, page=None)
             run = sending.translation.answer(run)
             return await relay_run(request, run, crossing, listener=self._listener, record=record)
-        rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation)
+        rewriter = EventRewriter(public, sending.target.provider.mend, sending.translation, record.hear)
         reading = Reading(answer, beginning, self._limits.answer_bytes)
         try:
             return await self._relay_stream(request, sending, reading, rewriter, crossing, watch, record)
@@ -97,7 +97,7 @@ class Relaying:
         translate = PassedAnswer(public, sending.target.provider.public_models)
         if answer.content_type == "text/event-stream":
             await watch.on_pieces()
-            rewriter = PassedEvents(translate, public)
+            rewriter = PassedEvents(translate, public, record.hear)
             reading = Reading(answer, b"", self._limits.answer_bytes)
             return await self._relay_stream(request, sending, reading, rewriter, crossing, watch, record)
         if answer.content_type == "application/json":

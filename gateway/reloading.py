@@ -7,7 +7,7 @@ read; until then the old ones go on. Requests that are under way end as they beg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Reloading:
         self._working: set[asyncio.Task[object]] = set()
         self._retired: list[Upstream] = []
         self._reloading = asyncio.Lock()
+        self.on_reload: list[Callable[[Config, str, Sequence[str]], None]] = []
+        """Told of each configuration that is taken, why, and which of its sections wait for a restart."""
 
     def start(self) -> None:
         self._work(self._watch())
@@ -120,6 +122,8 @@ class Reloading:
                 log.warning("config.needs_restart", sections=fixed)
             await self._take(config)
             log.info("config.reloaded", reason=reason)
+            for callback in self.on_reload:
+                callback(config, reason, fixed)
             return True
 
     async def _take(self, config: Config) -> None:

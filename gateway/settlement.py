@@ -273,6 +273,7 @@ class RunsHeard(Watch):
             upstream_model=_plain(upstream_model),
             assistant=_plain(run.assistant or ""),
             public_run=self._public("run", run.id),
+            public_thread=self._public("thread", run.thread),
             noted_s=now,
             expires_s=_expires_s(run, now),
         )

@@ -126,6 +126,10 @@ class Record:
     provider_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What every answer to this request says, be it an error or a stream."""
+    answer: bytes | None = None
+    """A whole answer's body; None for what passes by in pieces."""
+    hear: Callable[[str, dict[str, Any] | None, bytes | None], None] | None = None
+    """Is told of each event of a streamed answer as the caller gets it: name, data if that is an object, its bytes."""
     before_end: Callable[[], Awaitable[None]] | None = None
     """What the last bytes of the answer wait for."""
 

@@ -222,6 +222,7 @@ def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
         "store": {"url": valkey_url, "prefix": f"t{next(_numbers)}"},
         "listener": {"port": 0},
         "cache": {"ttl_s": 0},  # most tests want to see what is asked of the vendor
+        "audit": {"enabled": False},  # those that are about it say where
     }
 
 

@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 import zstandard
@@ -80,8 +80,7 @@ class Content:
     answer: Piece | None = None
 
 
-@dataclass(frozen=True)
-class Deleted:
+class Deleted(NamedTuple):
     """A file of bodies that is no more."""
 
     file: str
@@ -100,7 +99,8 @@ class _File:
 
 
 class Bodies:
-    """Writes and deletes. One for the process; `process` names it among those that share the folder."""
+    """Writes and deletes. One for the process; `process` names it among those that share the folder. `is_synced`: what
+    is kept is on the disk itself. `retain` may run beside the others, which take turns."""
 
     def __init__(
         self,
@@ -109,12 +109,14 @@ class Bodies:
         settings: AuditBodies,
         redactor: Redactor,
         *,
+        is_synced: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._process = process
         self._settings = settings
         self._redactor = redactor
+        self._is_synced = is_synced
         self._now = now
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._compressor = zstandard.ZstdCompressor(level=3)
@@ -123,7 +125,10 @@ class Bodies:
         """Write the bodies of a record; the record's `content`. Raises OSError; what was written until
         then is named by no record, and goes with its file."""
         parts: tuple[tuple[Part, Piece | None], ...] = (("request", content.request), ("answer", content.answer))
-        return {part: self._keep(content, part, piece) for part, piece in parts if piece is not None}
+        kept: dict[str, Any] = {part: self._keep(content, part, piece) for part, piece in parts if piece is not None}
+        if self._is_synced:
+            self.sync()
+        return kept
 
     def _keep(self, content: Content, part: Part, piece: Piece) -> dict[str, Any]:
         told: dict[str, Any] = {"type": _type_of(piece), "bytes": piece.size_bytes}
@@ -191,7 +196,7 @@ class Bodies:
         return file
 
     def sync(self) -> None:
-        """Have everything that was kept on the disk itself, for the mode `fsync`. Raises OSError."""
+        """Have everything that was kept on the disk itself. Raises OSError."""
         for file in self._files.values():
             if not file.is_synced:
                 os.fsync(file.descriptor)

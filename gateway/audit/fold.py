@@ -80,16 +80,18 @@ class Fold:
         elif "error" in data and name != "error":
             self._hold("errors", str(self._events), raw)
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether there was a stream at all."""
+        return self._events > 0
+
     def folded(self) -> Folded:
         """What is known so far."""
         return Folded(self._events, self._text_length, self._thread, self._run, self._run_status, self._usage)
 
-    def content(self) -> bytes | None:
+    def content(self) -> bytes:
         """The stream as one JSON object: `run`, `messages`, `steps`, `errors` and so on, each object as it stood last;
-        `is_cut` if it was more than may be held. None if nothing was to be held. Costs what its size costs: call it
-        in the writer thread."""
-        if not self._max_bytes:
-            return None
+        `is_cut` if it was more than may be held."""
         groups: dict[str, list[bytes]] = {}
         for group, raw in self._whole.values():
             groups.setdefault(group, []).append(raw)

@@ -7,7 +7,7 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,15 @@ from gateway.store.connection import Store
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def open_trail(config: Config, *, store: Store | None = None, content_store: ContentStore | None = None) -> Trail:
-    """The trail of this process, to be started. Touches no disk. `store` is needed for `checkpoint_to.valkey`."""
+def open_trail(
+    config: Config,
+    *,
+    store: Store | None = None,
+    content_store: ContentStore | None = None,
+    retain: Callable[[], Iterable[tuple[str, int, str]]] = list,
+) -> Trail:
+    """The trail of this process, to be started. Touches no disk. `store` is needed for `checkpoint_to.valkey`;
+    `retain` is called from time to time."""
     settings = config.audit
     folder, replica, boot = settings.dir, replica_name(settings.replica), new_boot(time.time())
     facts = {"version": __version__, "config": config_digest(config), "mode": settings.mode}
@@ -72,6 +79,7 @@ def open_trail(config: Config, *, store: Store | None = None, content_store: Con
         is_compressing=settings.compress,
         keep_s=settings.keep_s,
         keep_bytes=settings.keep_bytes,
+        retain=retain,
     )
     pem = settings.signing_key.reveal() if settings.signing_key is not None else None
     checkpoints = Checkpoints(

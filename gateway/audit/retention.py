@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -60,8 +60,10 @@ class Keeping:
         is_compressing: bool,
         keep_s: float,
         keep_bytes: int,
+        retain: Callable[[], Iterable[tuple[str, int, str]]] = list,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`retain` deletes what is beside the records, and says which file it was, of how many bytes, and why."""
         self._folder = folder
         self._replica = replica
         self._boot = boot
@@ -70,6 +72,7 @@ class Keeping:
         self._is_compressing = is_compressing
         self._keep_s = keep_s
         self._keep_bytes = keep_bytes
+        self._retain = retain
         self._clock = clock
         self._put_away_already: set[Name] = set()
         self._is_due = True
@@ -111,7 +114,7 @@ class Keeping:
 
     def look(self) -> None:
         """Once over the folder."""
-        for work in (self._compress_all, self._delete_all):
+        for work in (self._compress_all, self._delete_all, self._delete_bodies):
             try:
                 work()
             except Exception as exc:  # the next time it may work; meanwhile everything is still there
@@ -146,6 +149,10 @@ class Keeping:
                 return
             with suppress(FileNotFoundError):
                 self._delete(each, why)
+
+    def _delete_bodies(self) -> None:
+        for file, size_bytes, why in self._retain():
+            self._tell("bodies.deleted", {"file": file, "bytes": size_bytes, "why": why})
 
     def _kept(self) -> Iterator[Kept]:
         files = find(self._folder)

@@ -29,13 +29,14 @@ Place = tuple[str, str | None, str | None]
 
 
 def add_up(records: Iterable[Record]) -> dict[Place, Sums]:
-    """Sums in order of day, tenant and provider. Tokens of a run count once: they stand in the record of the request
-    that saw it end, or in `run.settled`."""
+    """Sums in order of day, tenant and provider. Tokens of a run count once, in its `run.settled`: requests that saw it
+    end, of which there may be many, may name them too."""
     sums: dict[Place, Sums] = {}
     for record in records:
         place = str(record.get("time"))[:10], _text(record.get("tenant")), _text(record.get("provider"))
         total = sums.setdefault(place, Sums())
-        into, out = tokens_of(record.get("usage"))
+        is_settled_apart = record.get("kind") == "request.finished" and "run" in record
+        into, out = (0, 0) if is_settled_apart else tokens_of(record.get("usage"))
         total.tokens_in += into
         total.tokens_out += out
         if record.get("kind") == "request.finished":

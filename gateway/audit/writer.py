@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from gateway.audit.chain import Moments, Position
@@ -36,6 +37,10 @@ class ContentStore(Protocol):
     def keep(self, content: Any) -> Mapping[str, Any]:
         """Keep it, and return what the record says of it (its fact `content`). Called in the writer's thread, which
         waits: with `mode: fsync` it is on the disk when this returns. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes. Raises OSError."""
         ...
 
 
@@ -124,6 +129,9 @@ class Writer:
                 break
             self.busy_since = None
             batch, is_going_on = self._take()
+        if self._content_store is not None:
+            with suppress(OSError):
+                self._content_store.close()
         self._close()
 
     def _take(self) -> tuple[list[Submitted], bool]:

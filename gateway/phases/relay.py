@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
 
+from gateway import codec
 from gateway.config import Listener
 from gateway.errors import AttemptFailed, BrokenOff
 from gateway.phases.read_facts import Run
@@ -169,6 +170,8 @@ async def relay_run(
     """A run that came as one object, in the form of the stream that was asked for."""
     response = web.StreamResponse(headers={**crossing, **_STREAM_HEADERS})
     await begin(request, response, record)
+    if record.hear is not None:
+        record.hear(f"thread.run.{run['status']}", run, codec.dumps(run))
     await _CallerWriter(request, response, listener.write_timeout_s, record).write_last(run_as_events(run))
     await finish(request, response, listener.write_timeout_s)
     return response

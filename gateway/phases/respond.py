@@ -51,6 +51,7 @@ async def respond(
     response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
     response.headers.update(reply.headers)
     record.note(status=reply.status, bytes_out=len(reply.body))
+    record.answer = reply.body
     await record.end()
     await begin(request, response, record)
     await finish(request, response, write_timeout_s)

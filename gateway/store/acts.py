@@ -48,6 +48,8 @@ class Acts:
         """The stream's id of the last act read; None until the store has told it."""
         self._last_act: str | None = None
         self._following = asyncio.Lock()
+        self.on_act: list[Callable[[Act], None]] = []
+        """Told of each act that is followed."""
 
     async def add(self, act: Act) -> None:
         """Write an act. Raises StoreAway."""
@@ -73,6 +75,9 @@ class Acts:
         if words.get("id") == self._last_act:
             return
         self._last_act = words.get("id")
-        facts = {name: words.get(name, "") for name in ("who", "act", "kind", "name", "reason")}
+        facts: dict[str, Any] = {name: words.get(name, "") for name in ("who", "act", "kind", "name", "reason")}
         at_s = words.get("at_s", "")
-        log.info("operator.acted", **facts, acted_s=int(at_s) if at_s.isdecimal() else None)
+        acted_s = int(at_s) if at_s.isdecimal() else None
+        log.info("operator.acted", **facts, acted_s=acted_s)
+        for callback in self.on_act:
+            callback(Act(**facts, at_s=acted_s or 0, id=words.get("id", "")))

@@ -92,6 +92,7 @@ class NotedRun:
     upstream_model: str
     assistant: str
     public_run: str
+    public_thread: str
     noted_s: float
     expires_s: float
 

@@ -130,6 +130,9 @@ class Contents:
         self.threads: set[int] = set()
         self.code = 0
 
+    def close(self) -> None:
+        return
+
     def keep(self, content: Any) -> Mapping[str, Any]:
         self.threads.add(threading.get_ident())
         if self.code:

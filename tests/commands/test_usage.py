@@ -37,7 +37,7 @@ async def use(
 ) -> None:
     runs = NotedRuns(scene.shared._store)
     names = dict.fromkeys(("tenant_name", "tenant_key", "provider_name", "account_name", "key"), "x")
-    others = dict.fromkeys(("upstream_model", "assistant", "public_run", "thread"), "x")
+    others = dict.fromkeys(("upstream_model", "assistant", "public_run", "public_thread", "thread"), "x")
     noted = NotedRun(
         tenant=tenant,
         route="aaaa",

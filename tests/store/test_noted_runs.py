@@ -31,6 +31,7 @@ RUN = NotedRun(
     upstream_model="deployment",
     assistant="asst_1",
     public_run="run_1xyz",
+    public_thread="thread_1xyz",
     noted_s=NOW - 30,
     expires_s=NOW + 570,
 )
