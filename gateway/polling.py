@@ -64,6 +64,7 @@ class Polling:
         self._pause = pause
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._running: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run(), name="polling")
@@ -71,6 +72,7 @@ class Polling:
     async def close(self) -> None:
         if self._running is not None:
             await end([self._running])
+        await end(list(self._asking))
 
     async def _run(self) -> None:
         while True:
@@ -84,9 +86,13 @@ class Polling:
         """Look at runs that are due, a few at a time. How many there were. Raises StoreAway."""
         now = self._clock()
         entries = await self._runs.take(now, again_s=now + _TAKEN_FOR_S, count=_TAKEN)
-        async with asyncio.TaskGroup() as group:
-            for entry in entries:
-                group.create_task(self._in_turn(entry))
+        tasks = {asyncio.create_task(self._in_turn(entry)) for entry in entries}
+        self._asking |= tasks
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            self._asking -= {task for task in tasks if task.done()}
         return len(entries)
 
     async def _in_turn(self, entry: Entry) -> None:

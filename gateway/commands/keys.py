@@ -129,7 +129,8 @@ async def _test(chosen: Sequence[Configured], config: Config, *, as_json: bool) 
     from gateway.commands.try_key import try_key
     from gateway.upstream import Upstream
 
-    upstreams = {each.provider.name: Upstream(config.providers[each.provider.name]) for each in chosen}
+    names = {each.provider.name for each in chosen}
+    upstreams = {name: Upstream(config.providers[name]) for name in names}
     try:
         trials = await asyncio.gather(
             *(try_key(each.target, each.key, upstreams[each.provider.name]) for each in chosen)

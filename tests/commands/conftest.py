@@ -83,17 +83,19 @@ class Scene:
     config: Config
 
     async def run(self, *words: str, expect: int = 0) -> Ended:
-        """As the shell does, but in this process: half a second sooner."""
+        """As the shell does, but in this process: most of a second sooner."""
         given = _parser().parse_args([*words, "--config", str(self.shell.config)])
-        command = importlib.import_module(f"gateway.commands.{given.command.replace('-', '_')}")
+        command = importlib.import_module(f"gateway.commands.{given.module}")
         printed = io.TextIOWrapper(io.BytesIO(), write_through=True)
         with redirect_stdout(printed):
             try:
-                ended = Ended(await command.run(given, self.config), "", "")
+                config = load(self.shell.config, self.shell.environ)
+                ended = Ended(await command.run(given, config), "", "")
             except CommandFailed as failed:
                 ended = Ended(failed.code, "", f"threads-gateway: {failed}\n")
         ended.out = printed.buffer.getvalue().decode()  # type: ignore[attr-defined]
         assert ended.code == expect, ended
+        assert not [secret for secret in self.shell.environ_secrets if secret in ended.out + ended.err]
         return ended
 
     def place(self, account: str, key: str) -> KeyPlace:
@@ -120,6 +122,7 @@ async def scene(
     start_vendor: StartVendor, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOGNAME", "ann")
     vendor = await start_vendor("openai")
     shell = write_config(tmp_path, vendor)
     config = load(shell.config, shell.environ)

@@ -27,7 +27,7 @@ async def test_the_list_shows_state_and_use_of_every_key(scene: Scene) -> None:
     scene.shared.keys.put(scene.place("bolt", "one"), KeyState("dead", now, None, "invalid_api_key"))
     scene.shared.usage.note(used, now, requests=12, errors=1, tokens=3456)
     await scene.shared.flush()
-    table = (await scene.shell("keys", "list")).out.splitlines()
+    table = (await scene.run("keys", "list")).out.splitlines()
     heads = "PROVIDER ACCOUNT KEY FINGERPRINT STATE SINCE UNTIL WHY NOTE REQUESTS ERRORS TOKENS LAST_USED"
     assert re.split(r" {2,}", table[0].replace("LAST USED", "LAST_USED")) == heads.split()
     rows = [re.split(r" {2,}", line) for line in table[1:]]
@@ -43,7 +43,7 @@ async def test_the_list_shows_state_and_use_of_every_key(scene: Scene) -> None:
 
 
 async def test_the_list_is_json_for_programs_and_can_be_narrowed(scene: Scene) -> None:
-    rows = (await scene.shell("keys", "list", "--json")).rows
+    rows = (await scene.run("keys", "list", "--json")).rows
     assert [(row["account"], row["key"]) for row in rows] == [("acme", "one"), ("acme", "two"), ("bolt", "one")]
     assert rows[0] == {
         "provider": "openai",
@@ -57,8 +57,8 @@ async def test_the_list_is_json_for_programs_and_can_be_narrowed(scene: Scene) -
         "tokens": 0,
         "last_used": None,
     }
-    assert len((await scene.shell("keys", "list", "--json", "--account", "acme")).rows) == 2
-    assert len((await scene.shell("keys", "list", "--json", "--key", "one")).rows) == 2
+    assert len((await scene.run("keys", "list", "--json", "--account", "acme")).rows) == 2
+    assert len((await scene.run("keys", "list", "--json", "--key", "one")).rows) == 2
 
 
 async def test_an_act_is_in_force_within_a_second_and_logged(scene: Scene, events: Events) -> None:
@@ -67,7 +67,7 @@ async def test_an_act_is_in_force_within_a_second_and_logged(scene: Scene, event
     def state() -> KeyState | None:
         return scene.shared.keys.get(place, time.time())
 
-    (row,) = (await scene.shell("keys", "rest", *ONE, "--for", "1h30m", "--reason", "too\nhot \x1b[31m", "--json")).rows
+    (row,) = (await scene.run("keys", "rest", *ONE, "--for", "1h30m", "--reason", "too\nhot \x1b[31m", "--json")).rows
     assert (row["state"], row["why"], row["note"]) == ("resting", OPERATOR, "too hot [31m")
     await eventually(lambda: state() is not None, within_s=1)
     rested = state()
@@ -76,11 +76,11 @@ async def test_an_act_is_in_force_within_a_second_and_logged(scene: Scene, event
     assert 5390 < rested.until_s - time.time() < 5400
     assert (rested.kind, rested.why, rested.note) == ("resting", OPERATOR, "too hot [31m")
 
-    ended = await scene.shell("keys", "drain", *ONE)
+    ended = await scene.run("keys", "drain", *ONE)
     assert "draining" in ended.out
     await eventually(lambda: (state() or rested).kind == "draining", within_s=1)
     assert (state() or rested).until_s is None
-    await scene.shell("keys", "revive", *ONE, "--reason", "cooled down")
+    await scene.run("keys", "revive", *ONE, "--reason", "cooled down")
     await eventually(lambda: state() is None, within_s=1)
     await eventually(lambda: len(events.named("operator.acted")) == 3, within_s=2)
     acts = events.named("operator.acted")
@@ -97,7 +97,7 @@ async def test_a_person_revives_what_gateways_found_dead(scene: Scene) -> None:
     place = scene.place("acme", "one")
     scene.shared.keys.put(place, KeyState("dead", time.time() + 3600, None, "invalid_api_key"))
     await scene.shared.flush()
-    await scene.shell("keys", "revive", *ONE)
+    await scene.run("keys", "revive", *ONE)
     await eventually(lambda: scene.shared.keys.get(place, time.time()) is None, within_s=1)
 
 
@@ -156,7 +156,7 @@ async def test_a_gateway_that_does_not_run_is_told(
 async def test_keys_are_tested_at_the_provider_and_keep_their_state(scene: Scene, events: Events) -> None:
     refusal = status(401, {"error": {"message": "no sk-planted", "code": "invalid_api_key"}})
     scene.vendor.simulator.faults.add(refusal, method="GET", path="/assistants$")
-    tried = (await scene.shell("keys", "test", "--account", "acme", "--json", expect=1)).rows
+    tried = (await scene.run("keys", "test", "--account", "acme", "--json", expect=1)).rows
     assert [(row["outcome"], row["status"], row["code"]) for row in sorted(tried, key=lambda row: row["outcome"])] == [
         ("good", 200, None),
         ("refused", 401, "invalid_api_key"),
@@ -168,7 +168,7 @@ async def test_keys_are_tested_at_the_provider_and_keep_their_state(scene: Scene
     assert scene.shared.keys.all(time.time()) == {}
     await eventually(lambda: len(events.named("operator.acted")) == 2, within_s=2)
     assert {act["reason"] for act in events.named("operator.acted")} == {"good 200", "refused 401 invalid_api_key"}
-    again = await scene.shell("keys", "test", *ONE)
+    again = await scene.run("keys", "test", *ONE)
     assert "good" in again.out
 
 
@@ -186,6 +186,6 @@ async def test_a_test_needs_no_store_and_tells_a_provider_that_is_not_there(
 
 async def test_commands_at_the_same_time_do_not_harm_each_other(scene: Scene) -> None:
     keys = [("acme", "one"), ("acme", "two"), ("bolt", "one")]
-    await asyncio.gather(*(scene.shell("keys", "drain", "--account", account, "--key", key) for account, key in keys))
-    rows = (await scene.shell("keys", "list", "--json")).rows
+    await asyncio.gather(*(scene.run("keys", "drain", "--account", account, "--key", key) for account, key in keys))
+    rows = (await scene.run("keys", "list", "--json")).rows
     assert {row["state"] for row in rows} == {"draining"}

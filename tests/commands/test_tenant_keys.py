@@ -26,12 +26,12 @@ def known(scene: Scene) -> list[IssuedKey]:
 
 async def test_a_key_is_shown_once_and_works_within_a_second(scene: Scene, events: Events) -> None:
     """In the table too. Neither the list nor the log has it."""
-    ended = await scene.shell("tenant-keys", "create", "alice", "--name", "ci")
+    ended = await scene.run("tenant-keys", "create", "alice", "--name", "ci")
     (secret,) = re.findall(r"tgk_[A-Za-z0-9]{40}", ended.out)
     await eventually(lambda: len(known(scene)) == 1, within_s=1)
     (key,) = known(scene)
     assert (key.digest, key.tenant, key.name) == (digest_of_key(secret), "alice", "ci")
-    listed = await scene.shell("tenant-keys", "list")
+    listed = await scene.run("tenant-keys", "list")
     assert key.fingerprint in listed.out
     assert secret not in listed.out + listed.err
     await eventually(lambda: len(events.named("operator.acted")) == 1, within_s=2)

@@ -15,7 +15,7 @@ async def rows(scene: Scene) -> dict[str, Any]:
 
 async def test_a_tenant_is_made_and_known_within_a_second(scene: Scene, events: Events) -> None:
     options = ("--provider", "openai", "--default-provider", "openai", "--tokens-per-day", "1000")
-    (row,) = (await scene.shell("tenants", "create", "shop", *options, "--json")).rows
+    (row,) = (await scene.run("tenants", "create", "shop", *options, "--json")).rows
     assert row["id"].startswith("shop.")
     expected = {"tenant": "shop", "from": "store", "providers": "openai", "keys": 0, "limits": "tokens_per_day 1000"}
     assert row == {**expected, "id": row["id"], "state": "enabled", "since": None, "reason": None}

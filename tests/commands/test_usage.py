@@ -71,7 +71,7 @@ async def used(scene: Scene) -> Scene:
 
 
 async def test_rows_by_tenant_provider_model_and_day_with_their_cost(used: Scene) -> None:
-    rows = (await used.shell("tenants", "usage", *NOVEMBER, "--json")).rows
+    rows = (await used.run("tenants", "usage", *NOVEMBER, "--json")).rows
     shown = [(row["tenant"], row["provider"], row["model"], row["day"], row["runs"], row["cost"]) for row in rows]
     assert shown == [
         ("alice", "openai", "", "2026-11-06", 1, "unknown"),
@@ -98,14 +98,14 @@ async def test_rows_by_tenant_provider_model_and_day_with_their_cost(used: Scene
 
 
 async def test_columns_are_summed_up_over_what_is_not_asked_for_also_as_a_table(used: Scene) -> None:
-    rows = (await used.shell("tenants", "usage", *NOVEMBER, "--by", "model,tenant", "--json")).rows
+    rows = (await used.run("tenants", "usage", *NOVEMBER, "--by", "model,tenant", "--json")).rows
     assert [(row["tenant"], row["model"], row["runs"], row["cost"], row["cost_unknown"]) for row in rows] == [
         ("alice", "", 1, "unknown", 1),
         ("alice", "gpt-4o", 4, "0.003600", 1),
         ("bob", "gpt-4o", 1, "unknown", 1),
     ]
     assert not {"provider", "day"} & set(rows[0])
-    lines = (await used.shell("tenants", "usage", *NOVEMBER, "--by", "tenant")).out.splitlines()
+    lines = (await used.run("tenants", "usage", *NOVEMBER, "--by", "tenant")).out.splitlines()
     heads = "TENANT  REQUESTS  ERRORS  RUNS  USAGE UNKNOWN  PROMPT TOKENS  CACHED TOKENS  COMPLETION TOKENS  COST"
     assert re.split(r" {2,}", lines[0])[:9] == re.split(r" {2,}", heads)
     assert re.sub(r" {2,}", " ", lines[1]) == "alice 0 0 5 1 1013 10 113 0.003600 2 EUR"
@@ -113,7 +113,7 @@ async def test_columns_are_summed_up_over_what_is_not_asked_for_also_as_a_table(
 
 async def test_dates_and_tenants_narrow_it_down(used: Scene) -> None:
     async def runs(*words: str) -> int:
-        rows = (await used.shell("tenants", "usage", *words, "--json")).rows
+        rows = (await used.run("tenants", "usage", *words, "--json")).rows
         return sum(row["runs"] for row in rows)
 
     assert await runs("--since", "2026-11-07", "--until", "2026-11-07") == 1
@@ -127,7 +127,7 @@ async def test_this_month_is_shown_when_nothing_is_said(scene: Scene) -> None:
     await use(scene, "run_1", Usage(1, 1, 2), at_s=datetime.now(UTC).timestamp())
     scene.shared.tenant_usage.note("alice", "openai", "", is_error=True)
     await scene.shared.tenant_usage.flush()
-    rows = (await scene.shell("tenants", "usage", "--json")).rows
+    rows = (await scene.run("tenants", "usage", "--json")).rows
     assert [(row["model"], row["requests"], row["errors"], row["runs"], row["cost"]) for row in rows] == [
         ("", 1, 1, 0, None),  # nothing ran, so nothing was to pay
         ("gpt-4o", 0, 0, 1, "unknown"),
@@ -135,8 +135,8 @@ async def test_this_month_is_shown_when_nothing_is_said(scene: Scene) -> None:
 
 
 async def test_what_cannot_be_asked_is_said(scene: Scene) -> None:
-    ended = await scene.shell("tenants", "usage", "--tenant", "nobody", expect=2)
+    ended = await scene.run("tenants", "usage", "--tenant", "nobody", expect=2)
     assert "no tenant is named 'nobody'" in ended.err
     assert "alice, bob, carol" in ended.err
-    ended = await scene.shell("tenants", "usage", "--since", "2026-11-02", "--until", "2026-11-01", expect=2)
+    ended = await scene.run("tenants", "usage", "--since", "2026-11-02", "--until", "2026-11-01", expect=2)
     assert "--since 2026-11-02 is after --until 2026-11-01" in ended.err
