@@ -302,7 +302,7 @@ def _note_object(record: Record, operation: Operation, document: dict[str, Any])
     elif type(thread) is str:
         record.note(thread=thread)
     if operation.kind == "run" and operation.answers == "object":
-        record.note(run=shown, run_status=status)
+        record.note(run=shown, run_status=status, usage=document.get("usage"))
 
 
 def _note_model(record: Record, model: str, upstream_model: str) -> None:

@@ -69,6 +69,7 @@ async def test_a_write_is_in_the_trail_before_the_provider_is_asked_and_again_be
     assert (finished["request_id"], finished["status"]) == (headers["x-request-id"], 200)
     assert (finished["outcome"], finished["thread"]) == ("done", made["id"])
     assert finished["attempts"][0]["key"] in ("one", "two")
+    assert 0 < finished["first_byte_s"] <= finished["duration_s"]
 
 
 async def test_a_plain_read_leaves_one_record_that_says_all(gateway: Running, folder: Path) -> None:

@@ -52,6 +52,7 @@ async def respond(
     response.headers.update(reply.headers)
     record.note(status=reply.status, bytes_out=len(reply.body))
     record.answer = reply.body
+    record.first_byte()
     await record.end()
     await begin(request, response, record)
     await finish(request, response, write_timeout_s)
