@@ -30,7 +30,7 @@ EVENTS: dict[str, str] = {
     "gateway.stopping": "a signal came: no new connections, running requests may end",
     "gateway.stopped": "everything is closed",
     "request.done": "one line for each request, whatever happened",
-    "request.malformed": "bytes that are no HTTP request were answered with 400",
+    "request.malformed": "bytes that are no HTTP request were answered with 400; the trail has a record of it",
     "request.crashed": "a fault of the gateway itself: the caller got 500, the traceback is here",
     "key.rests": "a key is not used for a while; `why` says what the provider said",
     "key.dead": "a key is out until a probe or a person brings it back",

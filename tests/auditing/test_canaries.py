@@ -8,7 +8,6 @@ stand in bodies that the policy keeps and nowhere else.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
