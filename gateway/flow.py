@@ -173,6 +173,7 @@ class Gateway:
         beta = read_beta(request.headers)
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
+        record.asked_ids = list(matched.shown.values())
         check_operation(caller.scope, matched.operation)
         await admission.begin(caller, matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -135,6 +135,8 @@ class Record:
     tenant_id: str = ""
     """For counting, as `provider_id`: ids stay when names change. The line shows names."""
     provider_id: str = ""
+    asked_ids: Sequence[str] = ()
+    """Of the path as they came, verified or not. The line shows them once they are."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What every answer to this request says, be it an error or a stream."""
     answer: bytes | None = None
