@@ -189,7 +189,7 @@ class App:
             raise CannotStart(f"audit.hmac_key: {exc}") from exc
         except OSError as exc:
             raise CannotStart(f"audit.dir {settings.dir} cannot be used: {_reason(exc)}") from exc
-        redactor = Redactor(key, settings.redact, is_key=directory.has_secret, words=list(self._config.providers))
+        redactor = Redactor(key, settings.redact, is_key=directory.has_secret, words=_words(self._config))
         folder, is_synced = settings.dir / "bodies", settings.mode == "fsync"
         bodies = Bodies(folder, secrets.token_hex(8), settings.bodies, redactor, is_synced=is_synced)
         trail = open_trail(self._config, store=store, content_store=bodies, retain=bodies.retain)
@@ -349,6 +349,12 @@ def _reason(exc: Exception) -> str:
 async def _close_all(upstreams: Mapping[str, Upstream]) -> None:
     for upstream in upstreams.values():
         await upstream.close()
+
+
+def _words(config: Config) -> set[str]:
+    """What stands in paths beside the API's words and ids, and is no secret."""
+    passing = {word for each in config.providers.values() for path in each.passthrough for word in path.split("/")}
+    return {*config.providers, *passing} - {"*"}
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -127,6 +127,14 @@ class Gateway:
             self._count(record)
             record.write()
 
+    def note_malformed(self, request: web.BaseRequest, error: GatewayError) -> str:
+        """The id of what never became a request and was refused, in the trail by then; for its line."""
+        record = _record(request)
+        audited = self._auditing.request(record)
+        record.note(status=error.status, error_source=error.source, error_code=error.code)
+        audited.close()
+        return record.request_id
+
     def _count(self, record: Record) -> None:
         if record.tenant_id:
             model = record.facts.get("model", "")
@@ -165,6 +173,7 @@ class Gateway:
         beta = read_beta(request.headers)
         matched = find_operation(request, caller.tenant, beta, self._directory)
         record.note(operation=matched.operation.name)
+        record.asked_ids = list(matched.shown.values())
         check_operation(caller.scope, matched.operation)
         await admission.begin(caller, matched.operation)
         body = await receive(request, matched.operation, limits=self._limits, spool=self._spool)

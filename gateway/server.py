@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from aiohttp import web
@@ -40,10 +39,18 @@ class _Connection(web.RequestHandler):
         begun already: a second one would be taken for a part of the first."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("an answer has begun") from exc
-        error = _malformed(exc)
-        log.info("request.malformed", client=request.remote, status=error.status, reason=type(exc).__name__)
+        error, server = _malformed(exc), self._manager
+        assert isinstance(server, Server)
+        request_id = server.gateway.note_malformed(request, error)
+        log.info(
+            "request.malformed",
+            request_id=request_id,
+            client=request.remote,
+            status=error.status,
+            reason=type(exc).__name__,
+        )
         response = web.Response(status=error.status, body=envelope(error), content_type="application/json")
-        response.headers["x-request-id"] = "req_" + secrets.token_hex(16)
+        response.headers["x-request-id"] = request_id
         response.force_close()
         return response
 
@@ -70,6 +77,7 @@ class Server(web.Server):
             max_line_size=line_bytes,
             max_field_size=line_bytes,
         )
+        self.gateway = gateway
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)

@@ -10,15 +10,18 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
+from gateway.audit.patterns import BUILT_IN, Patterns
+
 log = structlog.get_logger()
 
+_OTHERS_WROTE = ("error", "error_code", "model", "upstream_model")
 _ATTEMPTS_SHOWN = 20
 """A list on a shared account reads its objects one by one; its line shows the first of these attempts."""
 
@@ -27,7 +30,7 @@ EVENTS: dict[str, str] = {
     "gateway.stopping": "a signal came: no new connections, running requests may end",
     "gateway.stopped": "everything is closed",
     "request.done": "one line for each request, whatever happened",
-    "request.malformed": "bytes that are no HTTP request were answered with 400",
+    "request.malformed": "bytes that are no HTTP request were answered with 400; the trail has a record of it",
     "request.crashed": "a fault of the gateway itself: the caller got 500, the traceback is here",
     "key.rests": "a key is not used for a while; `why` says what the provider said",
     "key.dead": "a key is out until a probe or a person brings it back",
@@ -109,6 +112,14 @@ def _as_line(event: Any, **_: Any) -> bytes:
         return json.dumps(event, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
+_SECRETS = Patterns(BUILT_IN, lambda found: "***")
+
+
+def _masked(text: Any) -> Any:
+    """What others wrote, without secrets that have a form."""
+    return _SECRETS(text) if type(text) is str and _SECRETS.may_find(text) else text
+
+
 @dataclass
 class Record:
     """What is learnt about one request on its way, for its one line. The only thing of a request that changes."""
@@ -124,6 +135,8 @@ class Record:
     tenant_id: str = ""
     """For counting, as `provider_id`: ids stay when names change. The line shows names."""
     provider_id: str = ""
+    asked_ids: Sequence[str] = ()
+    """Of the path as they came, verified or not. The line shows them once they are."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What every answer to this request says, be it an error or a stream."""
     answer: bytes | None = None
@@ -176,16 +189,16 @@ class Record:
 
     def write(self) -> None:
         """The line. A caller's fault is no warning; ours and the provider's are."""
-        source = self.facts.get("error_source")
+        facts, source = self.facts, self.facts.get("error_source")
         emit = log.warning if source in ("provider", "gateway") else log.info
         emit(
             "request.done",
             request_id=self.request_id,
             method=self.method,
-            path=self.path,
+            path=_masked(self.path),
             client=self.client,
-            client_request_id=self.client_request_id,
-            **self.facts,
+            client_request_id=_masked(self.client_request_id),
+            **(facts | {name: _masked(facts[name]) for name in _OTHERS_WROTE if name in facts}),
             attempts=self.attempts[:_ATTEMPTS_SHOWN],
             attempts_total=len(self.attempts),
             duration_s=self.elapsed_s(),

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.audit.reading import WrittenTrail
 from gateway.audit.trail import AuditUnavailable, Trail
 from gateway.audit.verify import verify
-from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
+from tests.auditing.conftest import audited, written
+from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, eventually
 from tests.simulators import faults
 from tests.wire import request
 
@@ -32,24 +32,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "audit"
 
 
-def audited(folder: Path, **settings: Any) -> Any:
-    """A change of settings that turns the trail on."""
-    return edit(audit={"enabled": True, "dir": str(folder), "replica": "r", **settings})
-
-
 @pytest.fixture
 async def gateway(start_gateway: StartGateway, vendor: Vendor, folder: Path) -> Running:
     return await start_gateway(vendor, change=audited(folder))
-
-
-def written(folder: Path, kind: str | None = None, **facts: Any) -> list[Mapping[str, Any]]:
-    """The records so far, those of a kind and with these facts."""
-    rows = [row.record for row in WrittenTrail(folder).read()]
-    return [
-        each
-        for each in rows
-        if kind in (None, each["kind"]) and all(each.get(name) == value for name, value in facts.items())
-    ]
 
 
 async def test_a_write_is_in_the_trail_before_the_provider_is_asked_and_again_before_it_is_answered(

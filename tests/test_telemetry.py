@@ -180,3 +180,15 @@ async def test_the_last_bytes_wait_once() -> None:
     await record.end()
     await record.end()
     assert waited == [True]
+
+
+def test_secrets_that_others_wrote_are_masked_in_the_line(lines: io.BytesIO) -> None:
+    secret = "sk-proj-0123456789abcdef"
+    record = Record("req_1", "GET", f"/v1/threads/{secret}", client_request_id=secret)
+    record.note(error=f"No thread found with id '{secret}' of bob@example.com.", error_code=secret, model=secret)
+    record.write()
+    line = only(lines)
+    assert secret not in str(line)
+    assert line["path"] == "/v1/threads/***"
+    assert line["error"] == "No thread found with id '***' of ***."
+    assert record.facts["model"] == secret  # the trail marks it, so that it can be found

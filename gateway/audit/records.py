@@ -114,6 +114,7 @@ def _known(record: Record, folded: Folded | None = None) -> dict[str, Any]:
         "client": record.client,
         "method": record.method,
         "path": record.path,
+        "public_ids": record.asked_ids or None,
         **record.facts,
     }
     if folded is not None:

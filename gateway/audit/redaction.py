@@ -29,14 +29,16 @@ _CACHED_LENGTH = 256
 _INT64 = 2**63
 
 # --- facts that stand as they are -----------------------------------------------------------------------------------
-_NUMBER, _REQUEST, _NAME, _IDS, _VERIFIED, _LABEL, _PEER, _PERSON, _TEXT, _PATH, _COUNTS, _ATTEMPTS = (
-    *("number", "request", "name", "ids", "verified", "label", "peer", "person", "text", "path", "counts", "attempts"),
+_NUMBER, _REQUEST, _NAME, _CODE, _IDS, _VERIFIED, _LABEL, _PEER, _PERSON, _TEXT, _PATH, _COUNTS, _ATTEMPTS = (
+    *("number", "request", "name", "code", "ids", "verified", "label", "peer", "person", "text", "path", "counts"),
+    "attempts",
 )
 _CLEAR: Final[Mapping[str, str]] = {
     "request_id": _REQUEST,
     **dict.fromkeys(("tenant", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
-    **dict.fromkeys(("account", "level", "outcome", "error_source", "error_code", "cache", "idempotency"), _NAME),
-    **dict.fromkeys(("run_status", "act", "what", "name", "sections", "digest", "version", "replica"), _NAME),
+    **dict.fromkeys(("account", "level", "outcome", "error_source", "cache", "idempotency"), _NAME),
+    **dict.fromkeys(("act", "what", "name", "sections", "digest", "version", "replica"), _NAME),
+    **dict.fromkeys(("error_code", "run_status"), _CODE),
     **dict.fromkeys(("public_ids", "upstream_ids", "public_id", "upstream_id", "thread", "run"), _IDS),
     **dict.fromkeys(("status", "bytes_in", "bytes_out", "events", "text_length", "attempts_total"), _NUMBER),
     **dict.fromkeys(("first_byte_s", "duration_s", "acted_s", "records", "bodies", "bytes"), _NUMBER),
@@ -56,6 +58,7 @@ _ID_WORDS = "asst|assistant|thread|msg|message|run|step|file|vs|vector_store|vsf
 _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     _REQUEST: re.compile(r"req_[0-9a-f]{32}"),
     _NAME: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}"),
+    _CODE: re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}"),
     _IDS: re.compile(rf"(?:{_ID_WORDS})[_-][A-Za-z0-9_-]{{1,200}}"),
     _VERIFIED: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:~-]{0,255}"),
     _LABEL: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]{0,255}"),
@@ -63,7 +66,7 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     _PERSON: re.compile(r"[\w.+-]{1,64}@[\w.-]{1,253}"),
     _TEXT: re.compile(r"(?s:.{0,2000})"),
 }
-_SPOKEN = (_NAME, _LABEL, _TEXT)
+_SPOKEN = (_NAME, _CODE, _LABEL, _TEXT)
 """Forms of what people write, and of what comes again and again; the others are looked at closer where need be."""
 _TRUSTED = (_REQUEST, _VERIFIED, _PERSON)
 """Forms that the gateway gave or verified, and operators, whose names may look like addresses."""

@@ -154,8 +154,12 @@ class Trail:
         """None when the promise holds, else why it does not."""
         if not RESERVED.isdisjoint(facts):
             raise ValueError(f"facts of {kind} use a name of the chain")
-        while not self._is_stuck and not self._is_closing and self._queue.qsize() >= _QUEUE_RECORDS:
-            await self._wait(self._for_room)
+        try:
+            while not self._is_stuck and not self._is_closing and self._queue.qsize() >= _QUEUE_RECORDS:
+                await self._wait(self._for_room)
+        except asyncio.CancelledError:
+            self.note(kind, facts, content)  # its caller left: what it was about was done all the same
+            raise
         if self._is_stuck or self._is_closing:
             if not self._is_closed_on_error:
                 self.note(kind, facts, content)  # it is written late, if ever

@@ -400,6 +400,27 @@ async def test_a_caller_who_leaves_is_recorded_nevertheless(tmp_path: Path) -> N
     assert ids(tmp_path) == ["left", "stayed"]
 
 
+async def test_a_caller_who_leaves_while_it_waits_for_room_is_counted_as_missing_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "_QUEUE_RECORDS", 5)
+    async with running(tmp_path) as trail:
+        await trail.write("x", {"request_id": "before"})
+        with monkeypatch.context() as broken:
+            disk = Hanging(broken)
+            tasks = [asyncio.create_task(trail.write("x", {"request_id": "left"})) for _ in range(20)]
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            disk.released.set()
+            await eventually(lambda: trail.queued == 0)
+        await trail.write("x", {"request_id": "after"})
+    assert ids(tmp_path).count("left") + trail.lost == 20
+    (gap,) = (record for record in records_of(tmp_path) if record["kind"] == "trail.gap")
+    assert gap["lost"] == trail.lost
+
+
 async def test_write_surely_raises_whatever_on_error_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, on_error="open", mode="buffered") as trail:
         await trail.write_surely("trail.deleted", {"file": "a"})

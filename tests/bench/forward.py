@@ -65,7 +65,7 @@ def bare_proxy(upstream_port: int) -> Iterator[Variant]:
 
 
 @contextmanager
-def gateway(upstream_port: int, folder: Path, name: str, cache: str) -> Iterator[Variant]:
+def gateway(upstream_port: int, folder: Path, name: str, cache: str, audit: str = "") -> Iterator[Variant]:
     port = free_port()
     folder.mkdir()
     config = folder / "gateway.yaml"
@@ -78,6 +78,7 @@ signing_keys: [file:signing]
 listener: {{port: {port}}}
 store: {{data_dir: {folder / "valkey"}}}
 cache: {cache}
+audit: {{dir: {folder / "audit"}, {audit}}}
 """
     )
     for file, secret in (("secret", "sk-up"), ("tenant", "bench-key"), ("signing", SIGNING_KEY)):
