@@ -1,0 +1,1 @@
+"""Serving threads: what the gateway answers itself, from its own store, in front of vendors that have no threads."""

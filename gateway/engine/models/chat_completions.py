@@ -1,0 +1,519 @@
+"""OpenAI's chat completions, and the many servers that speak it, more or less.
+
+Vendors disagree about requests, which is what the fields of `ChatCompletions` say, and about streams, where every
+reading that was seen is accepted. Sources: OpenAI's reference unless another is named; issues are GitHub's; all read
+2026-11-22. What is accepted in streams, and who sends it:
+
+- a first chunk without choices: Azure, with `prompt_filter_results` (learn.microsoft.com, answers 1533887)
+- usage in a last chunk whose choices are empty, with `stream_options`; with `choices: null` or none (vLLM, as the crate
+  openai-interface notes); in every chunk, growing (vllm#7262); in a chunk before the last (litellm#17136: xAI); as
+  `x_groq.usage` (vercel/ai#1651); or never. The last one counts.
+- tool calls without `index` (ollama#7881, and Gemini's compatible endpoint: openai-python#2806), all with index 0
+  (ollama#15457), with an empty `id` (meilisearch#5712: Gemini), whole in one chunk, with arguments that are an object
+  (text-generation-inference#2136, llama.cpp#20198); `function_call`, the form before tools
+- contents that are null or a list of parts, `thinking` among them (Mistral: braintrust-sdk-javascript#1857).
+  Reasoning (`reasoning_content`, `reasoning`) is not part of a message
+- errors as `{"error": {…}}` (OpenAI, OpenRouter: its streaming page), `{"object": "error", …}` (vLLM: goose#8031), an
+  `error` event (Groq: groq-python#120), or `finish_reason: "error"` (OpenRouter, Mistral)
+- comments as keep-alives (OpenRouter), no `[DONE]` at the end, JSON instead of a stream: who does it is unknown
+
+An end without `[DONE]`, without a reason and without final usage looks like one that was cut (opencode#40061), so it
+is a failure; `ends_unsaid` is for servers that always end so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gateway import codec
+from gateway.engine.models.failures import failure_in_stream, failure_of_answer, unreadable
+from gateway.engine.models.generation import (
+    CallArguments,
+    CallBegun,
+    Delta,
+    Failure,
+    Finish,
+    Function,
+    Generation,
+    ImageFile,
+    Json,
+    Message,
+    ModelRequest,
+    NamedTool,
+    Part,
+    RefusalDelta,
+    RefusalText,
+    Round,
+    Text,
+    TextDelta,
+    Usage,
+)
+from gateway.engine.models.history import alternate, settle
+from gateway.engine.models.model_api import MakeCallId
+from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
+from gateway.sse import Event, EventParser, EventTooLarge
+
+_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""Of an answer that is no stream; an event of a stream has the same limit."""
+
+
+@dataclass(frozen=True)
+class ChatCompletions:
+    """How one vendor speaks it. The defaults are OpenAI's."""
+
+    offer: Offer = field(default_factory=Offer)
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    """OpenAI refuses `max_tokens` for reasoning models (gollm#33), others know nothing else."""
+    asks_for_usage: bool = True
+    """Whether `stream_options.include_usage` may be said."""
+    instructions_role: Literal["system", "developer"] = "system"
+    """OpenAI takes either for every model; templates of other vendors' models seldom know `developer`."""
+    must_alternate: bool = False
+    """Whether user and assistant must take turns, as `history.alternate` makes them."""
+    call_ids: Literal["up_to_40", "nine_alphanumerics"] = "up_to_40"
+    """Ids that do not fit are replaced in requests, calls and outputs alike. OpenAI: at most 40 characters
+    (autogen#6377)."""
+    ends_unsaid: bool = False
+    """Whether a clean end counts as one where the vendor says neither a reason nor `[DONE]`."""
+
+    def faults(self, body: Json) -> tuple[Fault, ...]:
+        return faults(body, self.offer)
+
+    def build(self, generation: Generation) -> ModelRequest:
+        require(generation, self.offer)
+        return ModelRequest("/chat/completions", codec.dumps(_request(generation, self)))
+
+    def read(self, make_call_id: MakeCallId) -> StreamReader:
+        return StreamReader(make_call_id, ends_unsaid=self.ends_unsaid)
+
+    def failure(self, status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
+        return failure_of_answer(status, headers, raw, now=now)
+
+
+DIALECTS: Mapping[str, ChatCompletions] = {
+    # And whatever is not known to differ in requests: Azure, Groq, Together, vLLM, AIML API. Of AIML API only the
+    # endpoint is known (docs.aimlapi.com); a model's template on vLLM may want turns taken (vllm#6862).
+    "openai": ChatCompletions(),
+    # Its API refuses fields it does not know (422): stream_options (openai-agents-python#442), max_completion_tokens
+    # (eca#231). Ids of calls (magentic#276) and a user's message after a tool's output (mistral-vibe#578) are 400s.
+    "mistral": ChatCompletions(
+        max_tokens_field="max_tokens", asks_for_usage=False, must_alternate=True, call_ids="nine_alphanumerics"
+    ),
+    # JSON mode, no schemas: llm-exe#662, inspect_ai#4916. The newer name of the limit: unknown, so the older.
+    "deepseek": ChatCompletions(
+        Offer(response_formats=frozenset({"text", "json_object"}), strict_functions=False),
+        max_tokens_field="max_tokens",
+    ),
+    # docs.ollama.com/api/openai-compatibility lists what it heeds; parallel_tool_calls is not there (ollama#9156), nor
+    # is strict, and what is not there is ignored.
+    "ollama": ChatCompletions(Offer(parallel_tool_calls=False, strict_functions=False), max_tokens_field="max_tokens"),
+}
+
+
+# Requests.
+
+
+def _request(generation: Generation, dialect: ChatCompletions) -> Json:
+    request: Json = {
+        "model": generation.model,
+        "messages": list(_messages(generation, dialect)),
+        "stream": True,
+    }
+    if dialect.asks_for_usage:
+        request["stream_options"] = {"include_usage": True}
+    request |= _tool_fields(generation, dialect)
+    wanted = generation.response_format
+    said = {
+        "temperature": generation.temperature,
+        "top_p": generation.top_p,
+        "reasoning_effort": generation.reasoning_effort,
+        dialect.max_tokens_field: generation.max_completion_tokens,
+        # Text is every server's default, and some do not know the field.
+        "response_format": None if wanted == {"type": "text"} else wanted,
+    }
+    return request | {name: value for name, value in said.items() if value is not None}
+
+
+def _tool_fields(generation: Generation, dialect: ChatCompletions) -> Json:
+    """OpenAI refuses `parallel_tool_calls` and `tool_choice` where there are no tools (camel#3706). A choice that
+    forces a call is sent nevertheless, so that the caller hears it cannot be."""
+    fields: Json = {}
+    if generation.tools:
+        fields["tools"] = [_tool(tool, dialect) for tool in generation.tools if isinstance(tool, Function)]
+        if generation.parallel_tool_calls is not None and dialect.offer.parallel_tool_calls:
+            fields["parallel_tool_calls"] = generation.parallel_tool_calls
+    choice = generation.tool_choice
+    if isinstance(choice, NamedTool):
+        fields["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif choice == "required" or (choice is not None and generation.tools):
+        fields["tool_choice"] = choice
+    return fields
+
+
+def _tool(tool: Function, dialect: ChatCompletions) -> Json:
+    said = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.strict if dialect.offer.strict_functions else None,
+    }
+    return {"type": "function", "function": {name: value for name, value in said.items() if value is not None}}
+
+
+def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json]:
+    if generation.instructions:
+        yield {"role": dialect.instructions_role, "content": generation.instructions}
+    turns = settle(generation.turns)
+    for turn in alternate(turns) if dialect.must_alternate else turns:
+        if isinstance(turn, Round):
+            yield from _round(turn, dialect)
+        else:
+            yield {"role": turn.role, "content": _content(turn)}
+
+
+def _round(turn: Round, dialect: ChatCompletions) -> Iterator[Json]:
+    words = [_words(item) for item in turn.items if isinstance(item, Text | RefusalText)]
+    names = {call.id: _wire_id(call.id, dialect) for call in turn.calls}
+    calls = [
+        {"id": names[call.id], "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in turn.calls
+    ]
+    yield {"role": "assistant", "content": _joined(words) if words else None, "tool_calls": calls}
+    for given in turn.outputs:
+        yield {"role": "tool", "tool_call_id": names[given.call_id], "content": given.output}
+
+
+def _content(message: Message) -> str | list[Json]:
+    return _joined([_part(part) for part in message.parts])
+
+
+def _joined(parts: list[Json]) -> str | list[Json]:
+    """A text where there is nothing but one: every server takes that."""
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        text: str = parts[0]["text"]
+        return text
+    return parts
+
+
+def _part(part: Part) -> Json:
+    if isinstance(part, Text | RefusalText):
+        return _words(part)
+    if isinstance(part, ImageFile):
+        raise CannotCarry(Fault("content", "the image is a file, and nobody has put it into the message"))
+    image = {"url": part.url} if part.detail is None else {"url": part.url, "detail": part.detail}
+    return {"type": "image_url", "image_url": image}
+
+
+def _words(item: Text | RefusalText) -> Json:
+    """A refusal goes back as a text: only OpenAI knows the part of that name."""
+    return {"type": "text", "text": item.text}
+
+
+def _wire_id(call_id: str, dialect: ChatCompletions) -> str:
+    if dialect.call_ids == "nine_alphanumerics":
+        if re.fullmatch("[A-Za-z0-9]{9}", call_id):
+            return call_id
+        return base64.b32encode(_digest(call_id))[:9].decode()
+    return call_id if 1 <= len(call_id) <= 40 else f"call_{_digest(call_id).hex()}"
+
+
+def _digest(call_id: str) -> bytes:
+    return hashlib.blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+# Streams.
+
+_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
+_REASONS: Mapping[str, Literal["stop", "tool_calls", "length", "content_filter", "error"]] = {
+    "stop": "stop",
+    "eos": "stop",  # Together, with some models
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "model_length": "length",  # Mistral: the context is full
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "error": "error",
+    "insufficient_system_resource": "error",  # DeepSeek
+}
+"""In lower case. Mistral's and DeepSeek's as their generated clients list them; what is missing here is a stop."""
+
+
+class _Call:
+    """A tool call as it comes in. `index` is None until it was begun, which takes its name."""
+
+    __slots__ = ("arguments", "id", "index", "name", "told_id")
+
+    def __init__(self, told_id: str) -> None:
+        self.told_id = told_id
+        self.id = told_id
+        self.index: int | None = None
+        self.name = ""
+        self.arguments: list[str] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Its arguments are an object already: more of them would be another call's."""
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        try:
+            return type(codec.loads("".join(self.arguments).encode("utf-8", "surrogatepass"))) is dict
+        except ValueError:
+            return False
+
+
+class StreamReader:
+    """Reads one answer. See `model_api.Reader` for what it promises."""
+
+    def __init__(self, make_call_id: MakeCallId, *, ends_unsaid: bool = False) -> None:
+        self._make_call_id = make_call_id
+        self._ends_unsaid = ends_unsaid
+        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
+        self._document: bytearray | None = None
+        self._is_stream = False
+        self._was_understood = False
+        self._has_spoken = False
+        self._had_final_usage = False
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._begun = 0
+        self._is_over = False
+
+    @property
+    def is_answered(self) -> bool:
+        return self._reason is not None
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        if self._is_over:
+            return []
+        if self._document is None and not self._is_stream:
+            self._look_at_begin(chunk)
+        if self._document is not None:
+            self._document += chunk
+            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
+            return self._fail(unreadable("sent more than can be read")) if too_large else []
+        try:
+            return self._read_events(self._parser.feed(chunk))
+        except EventTooLarge:
+            return self._fail(unreadable("sent more than can be read"))
+
+    def close(self) -> list[Delta]:
+        if self._is_over:
+            return []
+        if self._document is not None:
+            return self._read_document(bytes(self._document))
+        deltas = self._read_events(self._parser.close())
+        if self._is_over:
+            return deltas
+        if self._reason is not None or self._had_final_usage or (self._ends_unsaid and self._was_understood):
+            return deltas + self._finish()
+        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
+        return deltas + self._fail(unreadable(what))
+
+    def cut(self, why: str) -> list[Delta]:
+        if self._is_over:
+            return []
+        return self._finish() if self._reason is not None else self._fail(Failure("server_error", why))
+
+    def _look_at_begin(self, chunk: bytes) -> None:
+        """The first byte tells JSON from a stream: no line of a stream begins so."""
+        begin = chunk.lstrip(_BEFORE_JSON)[:1]
+        if begin in (b"{", b"["):
+            self._document = bytearray()
+        self._is_stream = self._document is None and begin != b""
+
+    def _read_document(self, raw: bytes) -> list[Delta]:
+        deltas = self._read_data(raw.strip(_BEFORE_JSON), is_error=False)
+        if self._is_over:
+            return deltas
+        if not self._was_understood:
+            return deltas + self._fail(unreadable("gave no answer that can be read"))
+        return deltas + self._finish()
+
+    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
+        deltas: list[Delta] = []
+        for event in events:
+            if event.data:
+                deltas += self._read_data(event.data, is_error=event.name == "error")
+            if self._is_over:
+                break
+        return deltas
+
+    def _read_data(self, raw: bytes, *, is_error: bool) -> list[Delta]:
+        if raw == b"[DONE]" or raw.strip() == b"[DONE]":
+            return self._finish() if self._was_understood else self._fail(unreadable("gave an empty answer"))
+        try:
+            document = codec.loads(raw)
+        except ValueError:
+            document = None
+        if is_error or (type(document) is dict and (document.get("error") or document.get("object") == "error")):
+            return self._fail(failure_in_stream(raw))
+        if type(document) is not dict:
+            # After the reason the answer is whole, whatever follows it.
+            return [] if self._reason is not None else self._fail(unreadable("sent what is not JSON"))
+        return self._read_chunk(document)
+
+    def _read_chunk(self, chunk: Json) -> list[Delta]:
+        choices = chunk.get("choices")
+        self._was_understood |= "choices" in chunk
+        groq = chunk.get("x_groq")
+        usage = _usage(chunk.get("usage")) or (_usage(groq.get("usage")) if type(groq) is dict else None)
+        if usage is not None:
+            self._usage = usage
+            self._had_final_usage = self._has_spoken and not choices
+        choice = _first_choice(choices)
+        if choice is None:
+            return []
+        said = choice.get("delta") if "delta" in choice else choice.get("message")
+        deltas = self._read_delta(said) if type(said) is dict else []
+        if deltas:
+            # What was said to be the end before this was none.
+            self._has_spoken, self._had_final_usage, self._reason = True, False, None
+        if reason := choice.get("finish_reason"):
+            self._reason = str(reason).lower()
+            if _REASONS.get(self._reason) == "error":
+                return deltas + self._fail(unreadable("gave up in the middle of its answer"))
+        return deltas
+
+    def _read_delta(self, delta: Json) -> list[Delta]:
+        deltas: list[Delta] = []
+        if text := _text(delta.get("content")):
+            deltas.append(TextDelta(0, text))
+        if type(refusal := delta.get("refusal")) is str and refusal:
+            deltas.append(RefusalDelta(0, refusal))
+        if type(calls := delta.get("tool_calls")) is list:
+            for entry in calls:
+                if type(entry) is dict:
+                    deltas += self._read_call(entry)
+        if type(function := delta.get("function_call")) is dict:
+            deltas += self._read_call({"index": 0, "function": function})
+        return deltas
+
+    def _read_call(self, entry: Json) -> list[Delta]:
+        function = entry.get("function")
+        function = function if type(function) is dict else {}
+        told_id, name = (value if type(value) is str else "" for value in (entry.get("id"), function.get("name")))
+        arguments = _arguments(function.get("arguments"))
+        if not (told_id or name or arguments):
+            return []
+        call = self._call_of(entry.get("index"), told_id=told_id, name=name, has_arguments=bool(arguments))
+        call.name = call.name or name
+        if arguments:
+            call.arguments.append(arguments)
+        if call.index is not None:
+            return [CallArguments(call.index, arguments)] if arguments else []
+        return self._begin(call) if call.name else []
+
+    def _call_of(self, index: Any, *, told_id: str, name: str, has_arguments: bool) -> _Call:
+        """The call that an entry goes on with, or a new one. A name begins a call; a name alone may only be said again,
+        so another id must come with it, or arguments where those so far are whole."""
+        if type(index) is int:
+            call = self._by_index.get(index)
+        elif told_id:
+            call = next((known for known in self._calls if known.told_id == told_id), None)
+        else:
+            call = self._calls[-1] if self._calls and not name else None
+        if call is not None and name and call.name:
+            is_another = bool(told_id and call.told_id and told_id != call.told_id)
+            if is_another or (has_arguments and call.is_whole):
+                call = None
+        if call is None:
+            call = _Call(told_id)
+            self._calls.append(call)
+        if type(index) is int:
+            self._by_index[index] = call
+        return call
+
+    def _begin(self, call: _Call) -> list[Delta]:
+        call.index = self._begun
+        self._begun += 1
+        taken = {known.id for known in self._calls if known.index is not None and known is not call}
+        if not call.id or call.id in taken:
+            call.id = self._make_call_id(call.index)
+        begun: list[Delta] = [CallBegun(call.index, call.id, call.name)]
+        return [*begun, CallArguments(call.index, "".join(call.arguments))] if call.arguments else begun
+
+    def _finish(self) -> list[Delta]:
+        """The end as the model said it, or as what it did tells: OpenAI says `stop` after a call that was forced."""
+        reason = _REASONS.get(self._reason or "", "stop")
+        assert reason != "error"
+        if reason not in ("stop", "tool_calls"):
+            return self._end(Finish(reason))
+        if not self._calls:
+            return self._end(Finish("stop"))
+        deltas: list[Delta] = []
+        for call in self._calls:
+            if call.index is None:
+                deltas += self._begin(call)
+            if not call.arguments and call.index is not None:
+                deltas.append(CallArguments(call.index, "{}"))
+        return deltas + self._end(Finish("tool_calls"))
+
+    def _fail(self, failure: Failure) -> list[Delta]:
+        return self._end(failure)
+
+    def _end(self, last: Finish | Failure) -> list[Delta]:
+        """What was used was used, however it ended."""
+        self._is_over = True
+        return [last] if self._usage is None else [self._usage, last]
+
+
+def _first_choice(choices: Any) -> Json | None:
+    """More than one is never asked for; where a vendor sends more, the others are not the answer."""
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict and choice.get("index") in (0, None):
+            return choice
+    return None
+
+
+def _text(content: Any) -> str:
+    if type(content) is str:
+        return content
+    parts = content if type(content) is list else ()
+    texts = (part.get("text") for part in parts if type(part) is dict and part.get("type") == "text")
+    return "".join(text for text in texts if type(text) is str)
+
+
+def _arguments(value: Any) -> str:
+    """An empty object may be a place kept for text that is still to come; if none comes, the call gets one."""
+    if type(value) is str:
+        return value
+    return codec.dumps(value).decode() if value else ""
+
+
+def _usage(value: Any) -> Usage | None:
+    if type(value) is not dict:
+        return None
+    prompt, completion = _count(value, "prompt_tokens"), _count(value, "completion_tokens")
+    if not (prompt or completion):
+        return None
+    return Usage(
+        prompt,
+        completion,
+        _count(value, "total_tokens") or prompt + completion,
+        cached_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(counts: Any, name: str) -> int:
+    value = counts.get(name) if type(counts) is dict else None
+    return value if type(value) is int and value >= 0 else 0
