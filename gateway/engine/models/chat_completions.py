@@ -54,7 +54,7 @@ from gateway.engine.models.generation import (
     Usage,
 )
 from gateway.engine.models.history import alternate, settle
-from gateway.engine.models.model_api import MakeCallId
+from gateway.engine.models.model_api import MakeCallId, ModelApi
 from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
 from gateway.sse import Event, EventParser, EventTooLarge
 
@@ -95,7 +95,7 @@ class ChatCompletions:
         return failure_of_answer(status, headers, raw, now=now)
 
 
-DIALECTS: Mapping[str, ChatCompletions] = {
+DIALECTS: Mapping[str, ModelApi] = {
     # And whatever is not known to differ in requests: Azure, Groq, Together, vLLM, AIML API. Of AIML API only the
     # endpoint is known (docs.aimlapi.com); a model's template on vLLM may want turns taken (vllm#6862).
     "openai": ChatCompletions(),
@@ -168,7 +168,7 @@ def _tool(tool: Function, dialect: ChatCompletions) -> Json:
 def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json]:
     if generation.instructions:
         yield {"role": dialect.instructions_role, "content": generation.instructions}
-    turns = settle(generation.turns)
+    turns = settle(generation.turns, api="chat_completions")
     for turn in alternate(turns) if dialect.must_alternate else turns:
         if isinstance(turn, Round):
             yield from _round(turn, dialect)
@@ -358,7 +358,7 @@ class StreamReader:
         return deltas
 
     def _read_data(self, raw: bytes, *, is_error: bool) -> list[Delta]:
-        if raw == b"[DONE]" or raw.strip() == b"[DONE]":
+        if not raw.startswith(b"{") and raw.strip() == b"[DONE]":
             return self._finish() if self._was_understood else self._fail(unreadable("gave an empty answer"))
         try:
             document = codec.loads(raw)
@@ -374,9 +374,7 @@ class StreamReader:
     def _read_chunk(self, chunk: Json) -> list[Delta]:
         choices = chunk.get("choices")
         self._was_understood |= "choices" in chunk
-        groq = chunk.get("x_groq")
-        usage = _usage(chunk.get("usage")) or (_usage(groq.get("usage")) if type(groq) is dict else None)
-        if usage is not None:
+        if usage := _usage_of(chunk):
             self._usage = usage
             self._had_final_usage = self._has_spoken and not choices
         choice = _first_choice(choices)
@@ -497,6 +495,13 @@ def _arguments(value: Any) -> str:
     if type(value) is str:
         return value
     return codec.dumps(value).decode() if value else ""
+
+
+def _usage_of(chunk: Json) -> Usage | None:
+    if usage := _usage(chunk.get("usage")):
+        return usage
+    groq = chunk.get("x_groq")
+    return _usage(groq.get("usage")) if type(groq) is dict else None
 
 
 def _usage(value: Any) -> Usage | None:

@@ -92,7 +92,8 @@ RoundItem = Text | RefusalText | ToolCall | Carried
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One generation that called tools, in the order in which the model said it, and what the tools answered.
+    """One generation that called tools or was paused, in the order in which its deltas began, and what the tools
+    answered.
 
     A call without an output is one that nobody answered: its run was cancelled or expired.
     """

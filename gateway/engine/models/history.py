@@ -6,7 +6,7 @@ build a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -123,17 +123,18 @@ def _tokens(item: Part | RoundItem) -> int:
             return 0  # reasoning of earlier rounds; what it cost is known from the usage only
 
 
-def settle(turns: Iterable[Turn]) -> list[Turn]:
-    """The turns without what no vendor takes.
+def settle(turns: Iterable[Turn], *, api: str) -> list[Turn]:
+    """The turns without what no vendor takes, and without what was carried for other model APIs than `api`.
 
     Every vendor wants each call answered right behind it, and nothing else. So a call that nobody answered (its run was
     cancelled or expired) is left out, with what was carried beside it; an output without its call too. What the model
     said there stays, as a message. Turns that say nothing are left out. An assistant's message right before a round
     becomes part of it: they come from one generation, and some vendors refuse two assistant's messages in a row.
+    A round without calls stays one only for what is carried in it.
     """
     settled: list[Turn] = []
     for turn in turns:
-        done = _settle_round(turn) if isinstance(turn, Round) else _settle_message(turn)
+        done = _settle_round(turn, api) if isinstance(turn, Round) else _settle_message(turn)
         if isinstance(done, Round) and settled and (spoken := _words_before_round(settled[-1])):
             settled[-1] = replace(done, items=(*spoken, *done.items))
         elif done is not None:
@@ -154,39 +155,40 @@ def _words(items: Iterable[Part | RoundItem]) -> tuple[Text | RefusalText, ...]:
 
 
 def _settle_message(message: Message) -> Message | None:
-    parts = tuple(part for part in message.parts if not isinstance(part, Text | RefusalText) or part.text)
+    parts = tuple(part for part in message.parts if _says_something(part))
     if not parts:
         return None
     return message if len(parts) == len(message.parts) else replace(message, parts=parts)
 
 
-def _settle_round(turn: Round) -> Turn | None:
+def _settle_round(turn: Round, api: str) -> Turn | None:
     called = {call.id for call in turn.calls}
     outputs = {given.call_id: given for given in turn.outputs if given.call_id in called}
-    if not outputs:
-        return _settle_message(Message("assistant", _words(turn.items)))
-    if len(outputs) == len(called) == len(turn.outputs):
-        return turn
-    items = tuple(
-        item
-        for item in turn.items
-        if (item.id in outputs if isinstance(item, ToolCall) else not isinstance(item, Carried))
-    )
+    is_answered = len(outputs) == len(called)
+    items = tuple(item for item in turn.items if _stays(item, outputs, api if is_answered else None))
+    if all(isinstance(item, Text | RefusalText) for item in items):
+        return _settle_message(Message("assistant", _words(items)))
     return Round(items, tuple(outputs.values()))
 
 
-def alternate(settled: Sequence[Turn]) -> list[Turn]:
+def _stays(item: RoundItem, outputs: Container[str], api: str | None) -> bool:
+    if isinstance(item, ToolCall):
+        return item.id in outputs
+    return item.api == api if isinstance(item, Carried) else _says_something(item)
+
+
+def _says_something(item: Part | RoundItem) -> bool:
+    return bool(item.text) if isinstance(item, Text | RefusalText) else True
+
+
+def alternate(settled: Iterable[Turn]) -> list[Turn]:
     """For vendors where user and assistant must take turns: neighbours of one role become one message. Of rounds that a
     user's message follows, because their run ended before the model spoke of the outputs, only the words stay."""
     turns: list[Turn] = []
     for turn in settled:
         if isinstance(turn, Message) and turn.role == "user":
             _close_rounds(turns)
-        before = turns[-1] if turns else None
-        if isinstance(turn, Message) and isinstance(before, Message) and before.role == turn.role:
-            turns[-1] = replace(before, parts=before.parts + turn.parts)
-        else:
-            turns.append(turn)
+        _join(turns, turn)
     return turns
 
 
@@ -195,4 +197,15 @@ def _close_rounds(turns: list[Turn]) -> None:
     while turns and isinstance(last := turns[-1], Round):
         turns.pop()
         if words := _words(last.items):
-            turns.append(Message("assistant", words))
+            _join(turns, Message("assistant", words))
+
+
+def _join(turns: list[Turn], turn: Turn) -> None:
+    """Append, or make one of two that have the same role."""
+    before = turns[-1] if turns else None
+    if isinstance(turn, Message) and isinstance(before, Message) and before.role == turn.role:
+        turns[-1] = replace(before, parts=before.parts + turn.parts)
+    elif isinstance(turn, Round) and before is not None and (spoken := _words_before_round(before)):
+        turns[-1] = replace(turn, items=(*spoken, *turn.items))
+    else:
+        turns.append(turn)

@@ -14,8 +14,9 @@ OpenAI Responses
     tools are `HostedTool`s, their calls `HostedCall` deltas that become run steps; citations are `Annotation`s, whose
     text's `index` counts content parts. Errors: `response.failed`, and `error` events without a wrapper.
 Anthropic Messages
-    `instructions` → `system`; turns through `history.alternate`; a round is one assistant message (thinking, text,
-    `tool_use`) and one user message that begins with all its `tool_result`s. `max_tokens` is required: a field of the
+    `instructions` → `system`; a round is one assistant message (thinking, text, `tool_use`) and one user message that
+    begins with all its `tool_result`s; neighbours of one role are joined by the vendor, so `history.settle` is enough,
+    but the first message must be the user's. `max_tokens` is required: a field of the
     dialect says which when the caller gave no limit. `cache_control` marks are set by the file itself. Stop reasons:
     `end_turn`, `max_tokens`, `stop_sequence`, `tool_use`, `pause_turn` (→ `paused`), `refusal` (→ `content_filter`).
     Errors have types (`overloaded_error`); how long to wait may stand in `anthropic-ratelimit-*`. Temperature ends

@@ -111,7 +111,7 @@ def _of_body(body: Json, offer: Offer) -> Iterator[Fault]:
 
 
 def _of_tool(tool: Json, place: str, offer: Offer) -> Iterator[Fault]:
-    kind = tool.get("type")
+    kind = str(tool.get("type"))
     if kind != "function":
         if kind not in offer.hosted_tools:
             yield Fault(f"{place}.type", _no_tool(kind))
@@ -132,7 +132,7 @@ def _of_resources(body: Json, prefix: str, offer: Offer) -> Iterator[Fault]:
 
 def _of_message(message: Json, prefix: str, offer: Offer) -> Iterator[Fault]:
     for place, attachment in _objects(message.get("attachments"), f"{prefix}attachments"):
-        tools = [tool.get("type") for _, tool in _objects(attachment.get("tools"), "")]
+        tools = [str(tool.get("type")) for _, tool in _objects(attachment.get("tools"), "")]
         if not tools or not offer.hosted_tools.issuperset(tools):
             yield Fault(place, "this provider's models cannot read files: put the text into the message")
     for place, part in _objects(message.get("content"), f"{prefix}content"):
@@ -154,12 +154,12 @@ def _of_image(part: Json, role: Any, place: str, offer: Offer) -> Iterator[Fault
 def _of_parameters(body: Json, offer: Offer) -> Iterator[Fault]:
     wanted = body.get("response_format")
     kind = wanted.get("type") if type(wanted) is dict else None
-    if kind is not None and kind not in offer.response_formats:
+    if type(kind) is str and kind not in offer.response_formats:
         known = ", ".join(sorted(offer.response_formats))
         yield Fault("response_format", f"this provider's models cannot answer in '{kind}': they know {known}")
     choice = body.get("tool_choice")
     kind = choice.get("type") if type(choice) is dict else choice
-    if kind is not None and kind not in offer.tool_choices | offer.hosted_tools:
+    if type(kind) is str and kind not in offer.tool_choices | offer.hosted_tools:
         yield Fault("tool_choice", f"this provider's models cannot be told to choose tools by '{kind}'")
     if body.get("parallel_tool_calls") is False and not offer.parallel_tool_calls:
         yield Fault("parallel_tool_calls", "this provider's models cannot be kept from calling tools in parallel")
@@ -184,5 +184,5 @@ def _says_something(value: Any) -> bool:
     return value is not None
 
 
-def _no_tool(kind: Any) -> str:
+def _no_tool(kind: str) -> str:
     return f"this provider's models have no tool '{kind}': only functions, which you carry out yourself"

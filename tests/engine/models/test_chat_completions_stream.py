@@ -20,6 +20,7 @@ from gateway.engine.models.generation import (
     TextDelta,
     Usage,
 )
+from gateway.engine.models.model_api import ModelApi
 from tests.engine.models.streams import DONE, HELLO, SAY_HELLO, STOP, STREAMS, USED, chunk, event, no_choices, usage
 from tests.values import any_json, unhurried
 
@@ -28,7 +29,7 @@ def make_id(index: int) -> str:
     return f"made_{index}"
 
 
-def read(pieces: Iterable[bytes], dialect: ChatCompletions = DIALECTS["openai"]) -> list[Delta]:
+def read(pieces: Iterable[bytes], dialect: ModelApi = DIALECTS["openai"]) -> list[Delta]:
     reader = dialect.read(make_id)
     deltas = [delta for piece in pieces for delta in reader.feed(piece)]
     deltas += reader.close()
