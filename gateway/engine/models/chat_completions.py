@@ -12,7 +12,8 @@ reading that was seen is accepted. Sources: OpenAI's reference unless another is
   (ollama#15457), with an empty `id` (meilisearch#5712: Gemini), whole in one chunk, with arguments that are an object
   (text-generation-inference#2136, llama.cpp#20198); `function_call`, the form before tools
 - contents that are null or a list of parts, `thinking` among them (Mistral: braintrust-sdk-javascript#1857).
-  Reasoning (`reasoning_content`, `reasoning`) is not part of a message
+  Reasoning (`reasoning_content`, `reasoning`) is not part of a message; where a vendor wants it back with the calls it
+  led to, it is carried
 - errors as `{"error": {…}}` (OpenAI, OpenRouter: its streaming page), `{"object": "error", …}` (vLLM: goose#8031), an
   `error` event (Groq: groq-python#120), or `finish_reason: "error"` (OpenRouter, Mistral)
 - comments as keep-alives (OpenRouter), no `[DONE]` at the end, JSON instead of a stream: who does it is unknown
@@ -35,6 +36,7 @@ from gateway.engine.models.failures import failure_in_stream, failure_of_answer,
 from gateway.engine.models.generation import (
     CallArguments,
     CallBegun,
+    Carried,
     Delta,
     Failure,
     Finish,
@@ -58,6 +60,7 @@ from gateway.engine.models.model_api import MakeCallId, ModelApi
 from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
 from gateway.sse import Event, EventParser, EventTooLarge
 
+_API = "chat_completions"
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """Of an answer that is no stream; an event of a stream has the same limit."""
 
@@ -78,6 +81,10 @@ class ChatCompletions:
     call_ids: Literal["up_to_40", "nine_alphanumerics"] = "up_to_40"
     """Ids that do not fit are replaced in requests, calls and outputs alike. OpenAI: at most 40 characters
     (autogen#6377)."""
+    carries_in_messages: tuple[str, ...] = ()
+    """Texts beside the content that the vendor wants back with the calls they led to."""
+    carries_in_calls: tuple[str, ...] = ()
+    """Fields of a call that the vendor wants back with it."""
     ends_unsaid: bool = False
     """Whether a clean end counts as one where the vendor says neither a reason nor `[DONE]`."""
 
@@ -89,7 +96,7 @@ class ChatCompletions:
         return ModelRequest("/chat/completions", codec.dumps(_request(generation, self)))
 
     def read(self, make_call_id: MakeCallId) -> StreamReader:
-        return StreamReader(make_call_id, ends_unsaid=self.ends_unsaid)
+        return StreamReader(make_call_id, self)
 
     def failure(self, status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
         return failure_of_answer(status, headers, raw, now=now)
@@ -104,11 +111,17 @@ DIALECTS: Mapping[str, ModelApi] = {
     "mistral": ChatCompletions(
         max_tokens_field="max_tokens", asks_for_usage=False, must_alternate=True, call_ids="nine_alphanumerics"
     ),
-    # JSON mode, no schemas: llm-exe#662, inspect_ai#4916. The newer name of the limit: unknown, so the older.
+    # JSON mode, no schemas (llm-exe#662, inspect_ai#4916), no word about parallel calls (DeepSeek-V3#883). Thoughts
+    # that led to calls are wanted back, else 400 (GitNexus#43, pi#3636). The newer name of the limit: unknown, so the
+    # older. Whether `strict` is heeded: unknown, so it is refused.
     "deepseek": ChatCompletions(
-        Offer(response_formats=frozenset({"text", "json_object"}), strict_functions=False),
+        Offer(response_formats=frozenset({"text", "json_object"}), strict_functions=False, parallel_tool_calls=False),
         max_tokens_field="max_tokens",
+        carries_in_messages=("reasoning_content",),
     ),
+    # The compatible endpoint: signatures of thoughts stand in calls and are wanted back, else 400 (securo#884,
+    # OpenChatCut#6, hermes-agent#15054).
+    "gemini": ChatCompletions(carries_in_calls=("extra_content",)),
     # docs.ollama.com/api/openai-compatibility lists what it heeds; parallel_tool_calls is not there (ollama#9156), nor
     # is strict, and what is not there is ignored.
     "ollama": ChatCompletions(Offer(parallel_tool_calls=False, strict_functions=False), max_tokens_field="max_tokens"),
@@ -140,13 +153,14 @@ def _request(generation: Generation, dialect: ChatCompletions) -> Json:
 
 
 def _tool_fields(generation: Generation, dialect: ChatCompletions) -> Json:
-    """OpenAI refuses `parallel_tool_calls` and `tool_choice` where there are no tools (camel#3706). A choice that
-    forces a call is sent nevertheless, so that the caller hears it cannot be."""
+    """OpenAI refuses `parallel_tool_calls` and `tool_choice` where there are no tools (camel#3706), and the former for
+    some models whatever it says (semantic-kernel#10365), so `true`, the default, is not sent. A choice that forces a
+    call is sent even without tools, so that the caller hears it cannot be."""
     fields: Json = {}
     if generation.tools:
         fields["tools"] = [_tool(tool, dialect) for tool in generation.tools if isinstance(tool, Function)]
-        if generation.parallel_tool_calls is not None and dialect.offer.parallel_tool_calls:
-            fields["parallel_tool_calls"] = generation.parallel_tool_calls
+        if generation.parallel_tool_calls is False:
+            fields["parallel_tool_calls"] = False
     choice = generation.tool_choice
     if isinstance(choice, NamedTool):
         fields["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
@@ -168,7 +182,7 @@ def _tool(tool: Function, dialect: ChatCompletions) -> Json:
 def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json]:
     if generation.instructions:
         yield {"role": dialect.instructions_role, "content": generation.instructions}
-    turns = settle(generation.turns, api="chat_completions")
+    turns = settle(generation.turns, api=_API)
     for turn in alternate(turns) if dialect.must_alternate else turns:
         if isinstance(turn, Round):
             yield from _round(turn, dialect)
@@ -178,14 +192,27 @@ def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json
 
 def _round(turn: Round, dialect: ChatCompletions) -> Iterator[Json]:
     words = [_words(item) for item in turn.items if isinstance(item, Text | RefusalText)]
+    carried = [item.value for item in turn.items if isinstance(item, Carried)]
     names = {call.id: _wire_id(call.id, dialect) for call in turn.calls}
     calls = [
-        {"id": names[call.id], "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        {
+            "id": names[call.id],
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+            **_sent_back(dialect.carries_in_calls, [value.get("calls", {}).get(call.id, {}) for value in carried]),
+        }
         for call in turn.calls
     ]
-    yield {"role": "assistant", "content": _joined(words) if words else None, "tool_calls": calls}
+    beside = _sent_back(dialect.carries_in_messages, [value.get("message", {}) for value in carried])
+    message: Json = {"role": "assistant", "content": _joined(words) if words else None, **beside}
+    yield message | {"tool_calls": calls} if calls else message
     for given in turn.outputs:
         yield {"role": "tool", "tool_call_id": names[given.call_id], "content": given.output}
+
+
+def _sent_back(names: tuple[str, ...], carried: list[Json]) -> Json:
+    """Only what this dialect knows: the run may have begun with another."""
+    return {name: value for fields in carried for name, value in fields.items() if name in names}
 
 
 def _content(message: Message) -> str | list[Json]:
@@ -254,13 +281,14 @@ _REASONS: Mapping[str, Literal["stop", "tool_calls", "length", "content_filter",
 class _Call:
     """A tool call as it comes in. `index` is None until it was begun, which takes its name."""
 
-    __slots__ = ("arguments", "id", "index", "name", "told_id")
+    __slots__ = ("arguments", "carried", "id", "index", "name", "told_id")
 
-    def __init__(self, told_id: str) -> None:
-        self.told_id = told_id
-        self.id = told_id
+    def __init__(self) -> None:
         self.index: int | None = None
+        self.told_id = ""
+        self.id = ""
         self.name = ""
+        self.carried: Json = {}
         self.arguments: list[str] = []
 
     @property
@@ -277,9 +305,9 @@ class _Call:
 class StreamReader:
     """Reads one answer. See `model_api.Reader` for what it promises."""
 
-    def __init__(self, make_call_id: MakeCallId, *, ends_unsaid: bool = False) -> None:
+    def __init__(self, make_call_id: MakeCallId, dialect: ChatCompletions) -> None:
         self._make_call_id = make_call_id
-        self._ends_unsaid = ends_unsaid
+        self._dialect = dialect
         self._parser = EventParser(_MAX_DOCUMENT_BYTES)
         self._document: bytearray | None = None
         self._is_stream = False
@@ -291,6 +319,8 @@ class StreamReader:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._begun = 0
+        self._ids: set[str] = set()
+        self._carried: dict[str, list[str]] = {}
         self._is_over = False
 
     @property
@@ -309,11 +339,8 @@ class StreamReader:
         if self._document is not None:
             self._document += chunk
             too_large = len(self._document) > _MAX_DOCUMENT_BYTES
-            return self._fail(unreadable("sent more than can be read")) if too_large else []
-        try:
-            return self._read_events(self._parser.feed(chunk))
-        except EventTooLarge:
-            return self._fail(unreadable("sent more than can be read"))
+            return self._end(unreadable("sent more than can be read")) if too_large else []
+        return self._read_events(self._parser.feed(chunk))
 
     def close(self) -> list[Delta]:
         if self._is_over:
@@ -323,15 +350,15 @@ class StreamReader:
         deltas = self._read_events(self._parser.close())
         if self._is_over:
             return deltas
-        if self._reason is not None or self._had_final_usage or (self._ends_unsaid and self._was_understood):
+        if self._reason is not None or self._had_final_usage or (self._dialect.ends_unsaid and self._was_understood):
             return deltas + self._finish()
         what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
-        return deltas + self._fail(unreadable(what))
+        return deltas + self._end(unreadable(what))
 
     def cut(self, why: str) -> list[Delta]:
         if self._is_over:
             return []
-        return self._finish() if self._reason is not None else self._fail(Failure("server_error", why))
+        return self._finish() if self._reason is not None else self._end(Failure("server_error", why))
 
     def _look_at_begin(self, chunk: bytes) -> None:
         """The first byte tells JSON from a stream: no line of a stream begins so."""
@@ -345,30 +372,35 @@ class StreamReader:
         if self._is_over:
             return deltas
         if not self._was_understood:
-            return deltas + self._fail(unreadable("gave no answer that can be read"))
+            return deltas + self._end(unreadable("gave no answer that can be read"))
         return deltas + self._finish()
 
     def _read_events(self, events: Iterable[Event]) -> list[Delta]:
         deltas: list[Delta] = []
-        for event in events:
-            if event.data:
-                deltas += self._read_data(event.data, is_error=event.name == "error")
-            if self._is_over:
-                break
+        try:
+            for event in events:
+                if event.data:
+                    deltas += self._read_data(event.data, is_error=event.name == "error")
+                if self._is_over:
+                    break
+        except EventTooLarge:
+            deltas += self._end(unreadable("sent more than can be read"))
         return deltas
 
     def _read_data(self, raw: bytes, *, is_error: bool) -> list[Delta]:
         if not raw.startswith(b"{") and raw.strip() == b"[DONE]":
-            return self._finish() if self._was_understood else self._fail(unreadable("gave an empty answer"))
+            return self._finish() if self._was_understood else self._end(unreadable("gave an empty answer"))
         try:
             document = codec.loads(raw)
         except ValueError:
             document = None
+        if type(document) is list and len(document) == 1:
+            document = document[0]  # Gemini's compatible endpoint wraps errors so (OpenChatCut#6)
         if is_error or (type(document) is dict and (document.get("error") or document.get("object") == "error")):
-            return self._fail(failure_in_stream(raw))
+            return self._end(failure_in_stream(raw))
         if type(document) is not dict:
             # After the reason the answer is whole, whatever follows it.
-            return [] if self._reason is not None else self._fail(unreadable("sent what is not JSON"))
+            return [] if self._reason is not None else self._end(unreadable("sent what is not JSON"))
         return self._read_chunk(document)
 
     def _read_chunk(self, chunk: Json) -> list[Delta]:
@@ -380,7 +412,9 @@ class StreamReader:
         choice = _first_choice(choices)
         if choice is None:
             return []
-        said = choice.get("delta") if "delta" in choice else choice.get("message")
+        said = choice.get("delta")
+        if type(said) is not dict:
+            said = choice.get("message")
         deltas = self._read_delta(said) if type(said) is dict else []
         if deltas:
             # What was said to be the end before this was none.
@@ -388,7 +422,7 @@ class StreamReader:
         if reason := choice.get("finish_reason"):
             self._reason = str(reason).lower()
             if _REASONS.get(self._reason) == "error":
-                return deltas + self._fail(unreadable("gave up in the middle of its answer"))
+                return deltas + self._end(unreadable("gave up in the middle of its answer"))
         return deltas
 
     def _read_delta(self, delta: Json) -> list[Delta]:
@@ -401,6 +435,9 @@ class StreamReader:
             for entry in calls:
                 if type(entry) is dict:
                     deltas += self._read_call(entry)
+        for name in self._dialect.carries_in_messages:
+            if type(thought := delta.get(name)) is str and thought:
+                self._carried.setdefault(name, []).append(thought)
         if type(function := delta.get("function_call")) is dict:
             deltas += self._read_call({"index": 0, "function": function})
         return deltas
@@ -413,7 +450,9 @@ class StreamReader:
         if not (told_id or name or arguments):
             return []
         call = self._call_of(entry.get("index"), told_id=told_id, name=name, has_arguments=bool(arguments))
+        call.told_id = call.told_id or told_id
         call.name = call.name or name
+        call.carried |= {key: entry[key] for key in self._dialect.carries_in_calls if entry.get(key) is not None}
         if arguments:
             call.arguments.append(arguments)
         if call.index is not None:
@@ -434,7 +473,7 @@ class StreamReader:
             if is_another or (has_arguments and call.is_whole):
                 call = None
         if call is None:
-            call = _Call(told_id)
+            call = _Call()
             self._calls.append(call)
         if type(index) is int:
             self._by_index[index] = call
@@ -443,9 +482,10 @@ class StreamReader:
     def _begin(self, call: _Call) -> list[Delta]:
         call.index = self._begun
         self._begun += 1
-        taken = {known.id for known in self._calls if known.index is not None and known is not call}
-        if not call.id or call.id in taken:
+        call.id = call.told_id
+        if not call.id or call.id in self._ids:
             call.id = self._make_call_id(call.index)
+        self._ids.add(call.id)
         begun: list[Delta] = [CallBegun(call.index, call.id, call.name)]
         return [*begun, CallArguments(call.index, "".join(call.arguments))] if call.arguments else begun
 
@@ -463,10 +503,12 @@ class StreamReader:
                 deltas += self._begin(call)
             if not call.arguments and call.index is not None:
                 deltas.append(CallArguments(call.index, "{}"))
-        return deltas + self._end(Finish("tool_calls"))
+        return deltas + self._carry() + self._end(Finish("tool_calls"))
 
-    def _fail(self, failure: Failure) -> list[Delta]:
-        return self._end(failure)
+    def _carry(self) -> list[Delta]:
+        message = {name: "".join(texts) for name, texts in self._carried.items()}
+        calls = {call.id: call.carried for call in self._calls if call.carried}
+        return [Carried(_API, {"message": message, "calls": calls})] if message or calls else []
 
     def _end(self, last: Finish | Failure) -> list[Delta]:
         """What was used was used, however it ended."""

@@ -77,12 +77,18 @@ _OURS: Mapping[_Code, str] = {
 
 def failure_of_answer(status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
     """For an answer with a status that is no success."""
-    return _failure(status, error_fields(raw), told_rest_s(headers, now=now))
+    return _failure(status, error_fields(_unwrapped(raw)), told_rest_s(headers, now=now))
 
 
 def failure_in_stream(raw: bytes) -> Failure:
     """For an error object within an answer that began well."""
-    return _failure(None, error_fields(raw), None)
+    return _failure(None, error_fields(_unwrapped(raw)), None)
+
+
+def _unwrapped(raw: bytes) -> bytes:
+    """Without the list that Gemini's compatible endpoint puts around it (OpenChatCut#6, read 2026-11-22)."""
+    text = raw.strip()
+    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else raw
 
 
 def unreadable(what: str) -> Failure:

@@ -7,6 +7,7 @@ A reader of an answer promises this order, whatever the vendor does:
 - `CallBegun` comes before the `CallArguments` of its index; indexes of calls, hosted ones too, count from 0 without
   a gap, those of texts and refusals from 0;
 - no text, refusal or arguments is empty; a call that ends in good order has arguments, `{}` if the model said none;
+- `Carried` comes before the end, in the order in which it goes back;
 - `Usage` comes at most once, just before the end;
 - exactly one `Finish` or `Failure` comes, last.
 """

@@ -272,6 +272,20 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
         + DONE,
         [*weather(), Finish("tool_calls")],
     ),
+    "the id after the name, which was given one already": (
+        chunk(calls(call('{"city":', index=0, name="weather")))
+        + chunk(calls(call('"Bonn"}', index=0, id="call_a")))
+        + chunk(calls(call("{}", index=0, id="call_b", name="time")))
+        + chunk({}, "tool_calls")
+        + DONE,
+        [
+            *weather(0, "made_0", '{"city":'),
+            CallArguments(0, '"Bonn"}'),
+            CallBegun(1, "call_b", "time"),
+            CallArguments(1, "{}"),
+            Finish("tool_calls"),
+        ],
+    ),
     "arguments as an object": (
         chunk(calls(call({"city": "Bonn"}, index=0, id="call_a", name="weather")), "tool_calls") + DONE,
         [*weather(), Finish("tool_calls")],
@@ -402,6 +416,13 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
         b'{"choices":[{"message":{"content":"Hel',
         [Failure("server_error", "the model's provider sent what is not JSON")],
     ),
+    "messages in a stream, beside deltas that are none": (
+        event({"choices": [{"index": 0, "delta": None, "message": {"content": "Hel"}}]})
+        + event({"choices": [{"index": 0, "delta": {"content": "lo"}, "message": {"content": "Hello"}}]})
+        + chunk({}, "stop")
+        + DONE,
+        [*HELLO, STOP],
+    ),
     "messages in a stream": (
         event({"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}) + DONE,
         [TextDelta(0, "Hello"), STOP],
@@ -433,6 +454,10 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     "an error event that is no JSON": (
         SAY_HELLO + b"event: error\ndata: upstream went away\n\n",
         [*HELLO, Failure("server_error", "the model's provider failed")],
+    ),
+    "Gemini: an error in a list": (
+        SAY_HELLO + b'data: [{"error":{"code":429,"message":"slow down","status":"RESOURCE_EXHAUSTED"}}]\n\n',
+        [*HELLO, Failure("rate_limit_exceeded", "slow down", vendor_code="429")],
     ),
     "an error after the usage": (
         chunk({"content": "Hel"}, usage=usage()) + event({"error": "gone"}),

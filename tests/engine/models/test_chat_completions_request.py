@@ -108,7 +108,9 @@ def test_all_that_was_said_is_sent() -> None:
         # Cannot be: the vendor says so.
         ({"tool_choice": "required"}, {"tool_choice": "required"}),
         ({"tools": (Function("time"),), "tool_choice": "none"}, {"tool_choice": "none"}),
-        ({"tools": (Function("time"),), "parallel_tool_calls": True}, {"parallel_tool_calls": True}),
+        # The default, which some models refuse to hear.
+        ({"tools": (Function("time"),), "parallel_tool_calls": True}, {}),
+        ({"tools": (Function("time"),), "parallel_tool_calls": False}, {"parallel_tool_calls": False}),
         ({"response_format": {"type": "text"}}, {}),
         ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
     ],
@@ -161,6 +163,60 @@ def test_a_round_is_a_message_with_calls_and_their_outputs() -> None:
     assert messages(generation(user("Hi"), round_of(call_a="7")))[1]["content"] is None
 
 
+def round_read_by(dialect: ModelApi, raw: bytes) -> Round:
+    """What an engine makes of an answer with calls, and outputs for them."""
+    deltas = dialect.read(lambda index: f"made_{index}").feed(raw)
+    made = [delta for delta in deltas if isinstance(delta, CallBegun)]
+    written = {delta.index: delta.text for delta in deltas if isinstance(delta, CallArguments)}
+    carried = [delta for delta in deltas if isinstance(delta, Carried)]
+    return Round(
+        (*(ToolCall(begun.id, begun.name, written[begun.index]) for begun in made), *carried),
+        tuple(ToolOutput(begun.id, f"output {begun.index}") for begun in made),
+    )
+
+
+THOUGHTFUL = (
+    chunk({"role": "assistant", "content": None, "reasoning_content": "Rain,"})
+    + chunk({"reasoning_content": " I guess."})
+    + chunk(
+        calls(
+            call("{}", index=0, id="call_a", name="weather")
+            | {"extra_content": {"google": {"thought_signature": "x"}}},
+            call("{}", index=1, id="", name="time"),
+        ),
+        "tool_calls",
+    )
+    + DONE
+)
+
+
+def test_thoughts_go_back_to_those_who_want_them() -> None:
+    """Without them DeepSeek and Gemini refuse the second round of every run."""
+    turn = round_read_by(DIALECTS["deepseek"], THOUGHTFUL)
+    sent = messages(generation(user("Hi"), turn), DIALECTS["deepseek"])[1]
+    assert sent["reasoning_content"] == "Rain, I guess."
+    assert "extra_content" not in sent["tool_calls"][0]
+    turn = round_read_by(DIALECTS["gemini"], THOUGHTFUL)
+    sent = messages(generation(user("Hi"), turn), DIALECTS["gemini"])[1]
+    assert sent["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "x"}}
+    assert "extra_content" not in sent["tool_calls"][1]
+    assert "reasoning_content" not in sent
+
+
+def test_nobody_else_hears_of_thoughts() -> None:
+    assert not any(isinstance(item, Carried) for item in round_read_by(OPENAI, THOUGHTFUL).items)
+    for name in ("deepseek", "gemini"):  # the run goes on with another provider
+        turn = round_read_by(DIALECTS[name], THOUGHTFUL)
+        sent = OPENAI.build(generation(user("Hi"), turn)).body
+        assert b"guess" not in sent
+        assert b"signature" not in sent
+
+
+def test_thoughts_that_led_to_no_call_are_forgotten() -> None:
+    raw = chunk({"reasoning_content": "Hm"}) + chunk({"content": "Hello"}, "stop") + DONE
+    assert not any(isinstance(delta, Carried) for delta in DIALECTS["deepseek"].read(str).feed(raw))
+
+
 def test_what_was_carried_for_another_api_leaves_no_empty_round() -> None:
     paused = Round((Text("I searched."), Carried("messages", {"type": "server_tool_use"})))
     assert messages(generation(user("Hi"), paused))[1:] == [{"role": "assistant", "content": "I searched."}]
@@ -185,13 +241,7 @@ def test_a_tool_round_comes_back_as_the_model_said_it() -> None:
         ),
         "tool_calls",
     )
-    deltas = OPENAI.read(lambda index: f"made_{index}").feed(raw + DONE)
-    begun = [delta for delta in deltas if isinstance(delta, CallBegun)]
-    written = {delta.index: delta.text for delta in deltas if isinstance(delta, CallArguments)}
-    turn = Round(
-        tuple(ToolCall(made.id, made.name, written[made.index]) for made in begun),
-        tuple(ToolOutput(made.id, f"output {made.index}") for made in begun),
-    )
+    turn = round_read_by(OPENAI, raw + DONE)
     first, *outputs = messages(generation(user("Hi"), turn))[1:]
     assert [(sent["id"], sent["function"]["name"]) for sent in first["tool_calls"]] == [
         ("call_a", "weather"),

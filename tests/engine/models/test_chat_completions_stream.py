@@ -185,3 +185,9 @@ def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: 
     assert reader.feed(b" " * 980) == []
     assert reader.feed(b" " * 30) == [Failure("server_error", "the model's provider sent more than can be read")]
     assert reader.is_over
+
+
+def test_what_was_said_before_an_event_without_end_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_completions, "_MAX_DOCUMENT_BYTES", 1000)
+    deltas = read([SAY_HELLO + b"data: " + b"x" * 2000])
+    assert deltas == [*HELLO, Failure("server_error", "the model's provider sent more than can be read")]

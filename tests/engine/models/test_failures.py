@@ -52,6 +52,7 @@ def error(message: Any = "its words", **fields: Any) -> bytes:
         (400, error(status="INVALID_ARGUMENT", code=400), "invalid_prompt", "its words"),
         (429, error(status="RESOURCE_EXHAUSTED", code=429), "rate_limit_exceeded", "its words"),
         (403, error(status="PERMISSION_DENIED", code=403), "server_error", OURS),
+        (400, b"[" + error("no thought_signature", code=400) + b"]\n", "invalid_prompt", "no thought_signature"),
         # No words
         (502, b"<html>Bad Gateway", "server_error", "the model's provider failed (status 502)"),
         (429, b"", "rate_limit_exceeded", "the model's provider is asked too often (status 429)"),
