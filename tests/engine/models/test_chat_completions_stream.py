@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.models import chat_completions
+from gateway.engine.models import chat_completions_stream
 from gateway.engine.models.chat_completions import DIALECTS, ChatCompletions
 from gateway.engine.models.generation import (
     CallArguments,
@@ -179,7 +179,7 @@ def test_a_vendor_that_never_says_that_it_ended_may_be_believed() -> None:
 
 @pytest.mark.parametrize("begin", [b'{"choices":', b"data: "], ids=["JSON", "an event"])
 def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_completions, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(chat_completions_stream, "_MAX_DOCUMENT_BYTES", 1000)
     reader = DIALECTS["openai"].read(make_id)
     assert reader.feed(begin) == []
     assert reader.feed(b" " * 980) == []
@@ -188,6 +188,6 @@ def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: 
 
 
 def test_what_was_said_before_an_event_without_end_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_completions, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(chat_completions_stream, "_MAX_DOCUMENT_BYTES", 1000)
     deltas = read([SAY_HELLO + b"data: " + b"x" * 2000])
     assert deltas == [*HELLO, Failure("server_error", "the model's provider sent more than can be read")]
