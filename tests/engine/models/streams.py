@@ -480,6 +480,11 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     ),
     "no reason, no [DONE]": (SAY_HELLO, [*HELLO, FAILED]),
     "usage at the beginning only": (no_choices(usage=usage()) + SAY_HELLO, [*HELLO, USED, FAILED]),
+    "usage and nothing else": (no_choices(usage=usage()), [USED, FAILED]),
+    "a reason that more text refuted, and a cut": (
+        chunk({"content": "Hel"}, "stop") + chunk({"content": "lo"}),
+        [*HELLO, FAILED],
+    ),
     "cut within an event": (
         SAY_HELLO + chunk({"content": "more"})[:40],
         [*HELLO, Failure("server_error", "the model's provider sent what is not JSON")],
