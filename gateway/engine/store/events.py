@@ -49,10 +49,10 @@ local function add_events(epoch, first)
   end
 end
 
--- After it nothing comes until the run is claimed again.
+-- After it nothing comes until the run is claimed again. Runs that told nothing have no stream: it would take 4 KB.
 local function add_last_event(epoch)
   local at_epoch, at_number, name = last_event()
-  if at_epoch == epoch and name == '{LAST}' then return end
+  if at_epoch == 0 or (at_epoch == epoch and name == '{LAST}') then return end
   local number = at_epoch == epoch and at_number + 1 or 1
   redis.call('XADD', EV, epoch .. '-' .. number, 'e', '{LAST}', 'd', '{LAST_DATA.decode()}')
 end

@@ -89,8 +89,8 @@ class RunEvents:
         self._drop_idle(of, feed)
 
     async def subscribe(self, thread: str, run: str, after: EventId = START) -> AsyncIterator[Event]:
-        """Events after one of them, until the run ended or waits for tool outputs; that is told by the last. Use it
-        with `contextlib.aclosing`.
+        """Events after one of them, until the run ended or waits for tool outputs. Use it with `contextlib.aclosing`.
+        The holder of a claim that subscribes after `EventId(claim.epoch, 0)` needs no store for it.
 
         Raises EventsGone when the next one is not kept any more, and StoreAway.
         """

@@ -234,7 +234,16 @@ async def test_a_stream_ends_with_its_run_whoever_ends_it(replica: Replica, othe
     stream = asyncio.create_task(told(other.events.subscribe(id_, expired.run)))
     await _feed(other, id_, expired)
     await other.leases.sweep(now=NOW + 600)
-    assert await stream == ["[DONE]"]
+    assert await stream == []
+    told_of = await make_run(replica, id_)
+    publisher = replica.events.publish(told_of)
+    publisher.send(*deltas(1, 1))
+    await publisher.flush()
+    stream = asyncio.create_task(told(other.events.subscribe(id_, told_of.run)))
+    await _feed(other, id_, told_of)
+    await other.leases.sweep(now=NOW + 600)
+    assert await stream == ["1", "[DONE]"]
+    await publisher.close()
     deleted = await make_run(replica, id_)
     publisher = replica.events.publish(deleted)
     publisher.send(*deltas(1, 1))
