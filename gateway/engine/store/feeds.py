@@ -64,7 +64,9 @@ class Feed:
         """The last event told."""
         self.was_last = False
         """Whether that one ended the stream."""
-        self._floor: asyncio.Future[EventId] | None = None
+        self.heard_s = 0.0
+        """When the reader last reached the store, by the event loop's clock."""
+        self._begun: asyncio.Future[None] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -85,23 +87,26 @@ class Feed:
 
     def expect(self) -> None:
         """A reader is about to find out where it begins."""
-        self._floor = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.heard_s = loop.time()
+        self._begun = loop.create_future()
 
     def begin(self, floor: EventId | StoreAway) -> None:
         """The reader begins after this event, or could not find out."""
-        if self._floor is None or self._floor.done():
-            self.expect()
-        assert self._floor is not None
+        if self._begun is None or self._begun.done():
+            self._begun = asyncio.get_running_loop().create_future()
         if isinstance(floor, EventId):
             self.last = max(self.last, floor)
-            self._floor.set_result(floor)
+            self._begun.set_result(None)
         else:
-            self._floor.set_exception(floor)
-            self._floor.exception()  # perhaps nobody waits for it
+            self._begun.set_exception(floor)
+            self._begun.exception()  # perhaps nobody waits for it
 
     async def place(self) -> tuple[EventId, Sequence[Event]]:
         """Up to which event a new queue looks into the store, and what it was not told since. Raises StoreAway."""
         if self.publisher is not None:
             return self.publisher.floor, tuple(self.publisher.pending)
-        assert self._floor is not None
-        return await asyncio.shield(self._floor), ()
+        assert self._begun is not None
+        await asyncio.shield(self._begun)
+        # Not where the reader began: it may have told the others more since.
+        return self.last, ()

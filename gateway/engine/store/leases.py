@@ -3,6 +3,9 @@
 The truth is in the thread's own slot; the lease set says where to look. It is written before a run is made, so that no
 run is ever in no set, and whoever finds an entry asks the thread. An entry of a run that does not exist is dropped 30 s
 after its deadline: by then the script that makes the run is not coming any more.
+
+Times are the replicas' own: by as much as their clocks differ, a run is taken over too early, which its holder learns
+at its next write, or too late.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from gateway.store.connection import Store, StoreAway
 
 LEASE_S = 5.0
 ORPHAN_S = 30.0
+_LOOKED_AT = 1000
 
 # ARGV: run, fence, lease.
 _RENEW = Script(
@@ -123,8 +127,13 @@ class Leases:
         await self._store.run(lambda redis: redis.zadd(self._key(claim.thread), {_member(claim): deadline}, lt=True))
         return deadline
 
+    async def ensure(self, thread: str, run: str, now: float) -> None:
+        """Somebody has met a run in work: enter it if the store has lost its entry. Raises StoreAway."""
+        deadline = now + self._lease_s
+        await self._store.run(lambda redis: redis.zadd(self._key(thread), {f"{thread}:{run}": deadline}, nx=True))
+
     def hold(self, claim: Claim) -> None:
-        """From now on it is renewed."""
+        """From now on it is renewed, until it is dropped: whoever works on it sees to that, however the work ends."""
         self._held[claim.run] = claim
 
     def drop(self, claim: Claim) -> None:
@@ -180,7 +189,9 @@ class Leases:
         time. Raises StoreAway; what was taken until then is overdue again after its lease."""
         found: list[Taken | Expired] = []
         for key in self._keys:
-            for member, deadline in await self._overdue(key, now, limit - len(found)):
+            for member, deadline in await self._overdue(key, now):
+                if len(found) >= limit:
+                    return found
                 thread, _, run = member.partition(":")
                 if (own := self._held.get(run)) is not None and now < own.expires_at:
                     continue  # it is only late in renewing
@@ -188,11 +199,9 @@ class Leases:
                     found.append(result)
         return found
 
-    async def _overdue(self, key: str, now: float, count: int) -> list[tuple[str, float]]:
-        if count <= 0:
-            return []
+    async def _overdue(self, key: str, now: float) -> list[tuple[str, float]]:
         found = await self._store.run(
-            lambda redis: redis.zrange(key, "-inf", repr(now), byscore=True, offset=0, num=count, withscores=True)
+            lambda redis: redis.zrange(key, "-inf", repr(now), byscore=True, offset=0, num=_LOOKED_AT, withscores=True)
         )
         return [(str(pair[0]), float(pair[1])) for pair in found]
 

@@ -34,7 +34,7 @@ _Run = tuple[str, str]
 
 
 class RunEvents:
-    """Publishers and subscribers of this process. `close` before the store's."""
+    """Publishers and subscribers of this process. `close` after all publishers, and before the store's."""
 
     def __init__(
         self,
@@ -163,29 +163,36 @@ class RunEvents:
         feed.reader = asyncio.create_task(self._read(of, feed, position), name="run.read")
 
     async def _read(self, of: _Run, feed: Feed, position: EventId | None) -> None:
-        away_s = 0.0
-        error: Exception | None = None
-        while away_s < _AWAY_S:
+        # However this ends, nobody listens on to nothing.
+        error: Exception | None = StoreAway("the reader failed")
+        try:
+            error = await self._read_on(of, feed, position)
+        finally:
+            feed.end(error)
+
+    async def _read_on(self, of: _Run, feed: Feed, position: EventId | None) -> StoreAway | None:
+        """Tell what is stored until the run has ended, or the store was away for too long: then that is returned."""
+        loop = asyncio.get_running_loop()
+        away = StoreAway("the store is away")
+        while loop.time() - feed.heard_s < _AWAY_S:
             try:
                 if position is None:
                     position = await self._newest(of)
                 feed.begin(position)
-                position = await self._follow(of, feed, position)
-                error = None
-                break
+                await self._follow(of, feed, position)
+                return None
             except (*FAULTS, StoreAway) as exc:
-                error = exc if isinstance(exc, StoreAway) else StoreAway(type(exc).__name__)
-                feed.begin(error)
+                away = exc if isinstance(exc, StoreAway) else StoreAway(type(exc).__name__)
+                feed.begin(away)
                 position = feed.last if position is not None else None
                 await self._pause(_REOPEN_S)
-                away_s += _REOPEN_S
-        feed.end(error)
+        return away
 
     async def _newest(self, of: _Run) -> EventId:
         newest = await self._store.run(lambda redis: redis.xrevrange(events_key(self._store, *of), count=1))
         return (EventId.parse(str(newest[0][0])) or START) if newest else START
 
-    async def _follow(self, of: _Run, feed: Feed, position: EventId) -> EventId:
+    async def _follow(self, of: _Run, feed: Feed, position: EventId) -> None:
         """Tell what is stored after a position, until the run has ended. Raises FAULTS and StoreAway."""
         redis = self._store.subscriber()
         try:
@@ -193,10 +200,11 @@ class RunEvents:
                 # Asked before the stream is: what was told before the end is not missed.
                 is_active = await self._is_active(*of)
                 events = await _wait_for_events(redis, events_key(self._store, *of), position)
+                feed.heard_s = asyncio.get_running_loop().time()
                 feed.tell(events)
                 position = events[-1].id if events else position
                 if not events and not is_active:
-                    return position
+                    return
         finally:
             await redis.aclose()
             await redis.connection_pool.disconnect()
@@ -206,6 +214,7 @@ class RunEvents:
         feeds, self._feeds = self._feeds, {}
         await end(feed.reader for feed in feeds.values() if feed.reader is not None)
         for feed in feeds.values():
+            feed.begin(StoreAway("closed"))
             feed.end(StoreAway("closed"))
 
 

@@ -178,6 +178,7 @@ class Runs:
         await self._leases.forget(claim)
         match answer:
             case [b"active", active]:
+                await self._leases.ensure(thread, active.decode(), now)
                 return RunActive(active.decode())
             case [b"empty"]:
                 return NothingToRun()
@@ -217,6 +218,7 @@ class Runs:
         answer = await run_script(self._store, _CANCEL, keys, run, mint_word(), *patches)
         match answer:
             case [b"done"]:
+                await self._leases.ensure(thread, run, now)
                 return await self.get(thread, run)
             case [b"ended", patch]:
                 return WrongStatus(decode(patch)["status"])

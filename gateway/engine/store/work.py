@@ -116,8 +116,10 @@ class Work:
     ) -> Written | Lost:
         """The run has ended; what it left open is closed as the ending says."""
         result = await self._write(claim, changes, events, "end", *ending.patches())
+        if isinstance(result, Lost):
+            return result
         await self._leases.forget(claim)
-        return Written(ending.status) if isinstance(result, Written) else result
+        return Written(ending.status)
 
     async def _write(
         self, claim: Claim, changes: Sequence[Change], events: Sequence[Event], turn: str, *words: Word

@@ -134,6 +134,22 @@ async def test_nothing_is_lost_or_doubled_between_what_was_and_what_comes(other:
         assert await stream == [*numbers(1, 300), "[DONE]"]
 
 
+async def test_who_joins_those_who_listen_is_told_what_it_missed(replica: Replica, other: Replica) -> None:
+    id_ = await make_thread(replica)
+    claim = await make_run(replica, id_)
+    publisher = replica.events.publish(claim)
+    first = other.events.subscribe(id_, claim.run)
+    joining = asyncio.create_task(anext(first))
+    await _feed(other, id_, claim)
+    publisher.send(*deltas(1, 5))
+    assert (await joining).data == b"1"
+    assert await told(first, until="5") == numbers(2, 5)
+    late = asyncio.create_task(told(other.events.subscribe(id_, claim.run, EventId(1, 2))))
+    await eventually(lambda: len(other.events._feeds[id_, claim.run].queues) >= 1)
+    await finish(replica, claim, publisher, (DELTA, b"6"))
+    assert await late == [*numbers(3, 6), "[DONE]"]
+
+
 async def test_one_reader_serves_all_who_listen_to_a_run(replica: Replica, other: Replica) -> None:
     id_ = await make_thread(replica)
     claim = await make_run(replica, id_)
@@ -294,8 +310,10 @@ async def test_a_reader_waits_for_a_store_that_is_away(open_replica: OpenReplica
     claim = await make_run(replica, id_)
     publisher = replica.events.publish(claim)
     stream = other.events.subscribe(id_, claim.run)
+    first = asyncio.create_task(anext(stream))
+    await _feed(other, id_, claim)
     publisher.send(*deltas(1, 1))
-    assert (await anext(stream)).data == b"1"
+    assert (await first).data == b"1"
     own_valkey.freeze()
     await eventually(lambda: not other.store.is_ready)
     with pytest.raises(StoreAway):
@@ -304,4 +322,24 @@ async def test_a_reader_waits_for_a_store_that_is_away(open_replica: OpenReplica
     publisher.send(*deltas(2, 3))
     assert await told(stream, until="3") == ["2", "3"]
     await stream.aclose()
+    await publisher.close()
+
+
+async def test_a_reader_gives_up_a_store_that_stays_away(
+    open_replica: OpenReplica, own_valkey: OwnValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens for ever to nothing."""
+    monkeypatch.setattr("gateway.engine.store.run_events._AWAY_S", 0.1)
+    replica, other = await open_replica(own_valkey.url), await open_replica(own_valkey.url, timeout_s=0.3)
+    id_ = await make_thread(replica)
+    claim = await make_run(replica, id_)
+    publisher = replica.events.publish(claim)
+    stream = other.events.subscribe(id_, claim.run)
+    first = asyncio.create_task(anext(stream))
+    await _feed(other, id_, claim)
+    publisher.send(*deltas(1, 1))
+    assert (await first).data == b"1"
+    own_valkey.kill()
+    with pytest.raises(StoreAway):
+        await told(stream)
     await publisher.close()

@@ -112,6 +112,44 @@ async def test_late_writes_of_a_replica_that_lost_its_run_are_refused(replica: R
     assert await other.work.finish(zombie, Ending("failed", NOW + 10)) == Lost.ENDED
 
 
+async def test_a_replica_that_lost_its_run_does_not_hide_it_from_the_next(
+    replica: Replica, open_replica: OpenReplica
+) -> None:
+    """The one that took it over dies before it renews."""
+    dying, third = await open_replica(), await open_replica()
+    id_ = await make_thread(replica)
+    zombie = await make_run(replica, id_)
+    assert len(await dying.leases.sweep(now=NOW + 5)) == 1
+    assert await replica.work.finish(zombie, Ending("completed", NOW + 6)) == Lost.TAKEN
+    assert len(await third.leases.sweep(now=NOW + 10)) == 1
+
+
+async def test_an_entry_that_the_store_has_lost_is_made_again_by_who_meets_the_run(
+    replica: Replica, open_replica: OpenReplica, plain: Redis
+) -> None:
+    """The set lies on another node of a cluster than the thread, and may have forgotten what that one knows."""
+    for meets in ("create", "cancel"):
+        dead, third = await open_replica(), await open_replica()
+        id_ = await make_thread(dead)
+        claim = await make_run(dead, id_)
+        plain.delete(replica.store.key("leases", "{l0}"))
+        if meets == "create":
+            await replica.runs.create(id_, run(), needs_user_message=True, context=CONTEXT, now=NOW + 7)
+        else:
+            await replica.runs.cancel(id_, claim.run, now=NOW + 7)
+        (taken,) = await third.leases.sweep(now=NOW + 12)
+        assert isinstance(taken, Taken)
+        assert taken.claim.run == claim.run
+
+
+async def test_entries_that_are_of_no_use_keep_nobody_from_what_is_overdue(replica: Replica, other: Replica) -> None:
+    id_ = await make_thread(other)
+    for number in range(20):
+        await replica.leases.intend(Claim(id_, f"run_intended{number}", "fence", 1, NOW + 600), NOW - 1)
+    await make_run(other, id_)
+    assert len(await replica.leases.sweep(now=NOW + 5, limit=1)) == 1
+
+
 async def test_of_many_replicas_one_takes_a_run_over(open_replica: OpenReplica) -> None:
     dead, *replicas = [await open_replica() for _ in range(5)]
     ids = [await make_thread(dead) for _ in range(10)]
