@@ -96,13 +96,15 @@ class RunEvents:
         """
         of, last = (thread, run), after
         if of not in self._feeds:
-            # Most that ask for an old event ask after the run has ended: no reader for them.
+            # Most that ask for an old event ask after the run has ended: no reader for them. Whether it has is asked
+            # first, or the end would be missed that comes in between.
+            may_come = await self._may_come(thread, run)
             async for event in read_stored(self._store, thread, run, last):
                 last = _checked(last, event)
                 yield event
                 if event.is_last:
                     return
-            if not await self._may_come(thread, run):
+            if not may_come:
                 return
         while True:
             with self._listening(of) as (feed, queue):

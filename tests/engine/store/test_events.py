@@ -150,6 +150,24 @@ async def test_who_joins_those_who_listen_is_told_what_it_missed(replica: Replic
     assert await late == [*numbers(3, 6), "[DONE]"]
 
 
+async def test_who_comes_while_the_run_ends_hears_its_end(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await make_thread(replica)
+    claim = await make_run(replica, id_)
+    publisher = replica.events.publish(claim)
+    publisher.send(*deltas(1, 2))
+    await publisher.flush()
+    is_active = other.events._is_active
+
+    async def ends_meanwhile(thread: str, of: str) -> bool:
+        await finish(replica, claim, publisher)
+        return await is_active(thread, of)
+
+    monkeypatch.setattr(other.events, "_is_active", ends_meanwhile)
+    assert await told(other.events.subscribe(id_, claim.run)) == ["1", "2", "[DONE]"]
+
+
 async def test_one_reader_serves_all_who_listen_to_a_run(replica: Replica, other: Replica) -> None:
     id_ = await make_thread(replica)
     claim = await make_run(replica, id_)
