@@ -1,2 +1,1 @@
-"""Serving threads from the gateway's own store."""
-"""Serving threads: what the gateway answers itself, from its own store, in front of vendors that have no threads."""
+"""Serving threads from the gateway's own store, in front of vendors that have none."""
