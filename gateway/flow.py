@@ -181,6 +181,9 @@ class Gateway:
         provider = located.target.provider
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
+        runs_at = located.runs_at
+        if runs_at is not None and (reason := self._switches.reason_of("provider", runs_at.provider.id)) is not None:
+            raise provider_disabled(runs_at.provider.name, reason)
         await self._check_shared(inbound, located)
         await self._scoping(inbound, located, record)
         public = PublicIds(self._signer, tenant=inbound.caller.tenant.id, located=located)
@@ -317,12 +320,16 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
         rewrite_body(inbound.operation, inbound.body, located, translation),
         translation,
         asyncio.get_running_loop().time() + located.target.provider.timeouts.total_s,
+        query=located.query,
+        tenant=inbound.caller.tenant.id,
+        runs_at=located.runs_at,
     )
 
 
 def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Exchanged:
     refusal = read_refusal(response.status, response.raw)
-    record.note(error_source="provider", error_code=refusal.code)
+    is_ours = sending.target.provider.is_served and refusal.status < 500
+    record.note(error_source="caller" if is_ours else "provider", error_code=refusal.code)
     reply = refuse(
         sending.operation,
         refusal,

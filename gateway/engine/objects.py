@@ -47,6 +47,10 @@ _OF_THE_RUN: Mapping[str, Any] = {
     "tool_choice": "auto",
     "parallel_tool_calls": True,
 }
+_ASKED_OF_MODELS = (
+    *("temperature", "top_p", "response_format", "reasoning_effort"),
+    *("tool_choice", "parallel_tool_calls"),
+)
 _ENDED_AT = {"completed": "completed_at", "failed": "failed_at", "cancelled": "cancelled_at", "expired": "expired_at"}
 _CUT_SHORT = {
     "max_completion_tokens": "max_tokens",
@@ -58,22 +62,26 @@ _CUT_SHORT = {
 """Why a message is not whole, by why its run ended; else `run_failed`."""
 
 
-def assistant(given: Mapping[str, Any], *, id: str, now: int) -> Json:  # noqa: A002  it is called so everywhere
+def new_assistant(given: Mapping[str, Any], *, id: str, now: int) -> Json:  # noqa: A002  it is called so everywhere
+    """As it is kept: with what was said and nothing else, for a default that is said makes some models refuse."""
     said = {name: value for name, value in given.items() if value is not None}
-    return {"id": id, "object": "assistant", "created_at": now, **_ASSISTANT, **said}
+    return {"id": id, "object": "assistant", "created_at": now, **said}
 
 
-def modified_assistant(before: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
-    """What is given replaces what was; null brings the default back. A model cannot be taken away."""
-    said = {name: _ASSISTANT[name] if value is None else value for name, value in given.items()}
-    if given.get("model") is None:
-        said.pop("model", None)
-    return {**before, **said}
+def assistant_changes(given: Mapping[str, Any]) -> Json:
+    """What replaces what was; null brings the default back. A model cannot be taken away."""
+    return {name: value for name, value in given.items() if name != "model" or value is not None}
 
 
-def modified(before: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
-    """A thread, message or run of which the metadata or the resources are replaced; null changes nothing."""
-    return {**before, **{name: value for name, value in given.items() if value is not None}}
+def assistant(kept: Mapping[str, Any]) -> Json:
+    """As it is shown."""
+    said = {name: value for name, value in kept.items() if value is not None}
+    return {"id": None, "object": None, "created_at": None, **_ASSISTANT, **said}
+
+
+def changes(given: Mapping[str, Any]) -> Json:
+    """Of the metadata or the resources of a thread, message or run; null changes nothing."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def thread(given: Mapping[str, Any], *, id: str, now: int) -> Json:  # noqa: A002
@@ -187,6 +195,12 @@ def run(given: Mapping[str, Any], assistant: Mapping[str, Any], *, id: str, thre
         **own,
         "truncation_strategy": {"last_messages": None, **own["truncation_strategy"]},
     }
+
+
+def said(given: Mapping[str, Any], assistant: Mapping[str, Any]) -> Json:
+    """What request or assistant, as it is kept, said of how the model is to answer; what nobody said is left out."""
+    found = {name: assistant.get(name) if given.get(name) is None else given[name] for name in _ASKED_OF_MODELS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def started_run(before: Mapping[str, Any], *, now: int) -> Json:

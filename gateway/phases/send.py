@@ -12,7 +12,7 @@ from gateway.errors import AttemptFailed
 from gateway.model import Outbound
 from gateway.operations import DELETED_OBJECTS, Operation
 from gateway.phases.receive import Body
-from gateway.upstream import Answer, Upstream
+from gateway.upstream import Relayed, Upstream
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Response:
     headers: Mapping[str, str]
     raw: bytes = b""
     document: Any = None
-    relayed: Answer | None = None
+    relayed: Relayed | None = None
     key: str = ""
 
     @property

@@ -10,9 +10,10 @@ from gateway.engine import objects
 from tests.described import OPERATIONS, faults, of_version, resolve
 
 NOW = 1_790_000_000
-ASSISTANT = objects.assistant(
+KEPT = objects.new_assistant(
     {"model": "m-1", "instructions": "Be brief.", "temperature": 0.2, "name": None}, id="asst_1", now=NOW
 )
+ASSISTANT = objects.assistant(KEPT)
 
 
 def described(operation: str, value: Any) -> list[str]:
@@ -100,8 +101,15 @@ def test_nothing_that_is_made_changes_what_it_was_made_of() -> None:
 
 
 def test_null_brings_an_assistants_default_back_and_never_takes_its_model() -> None:
-    changed = objects.modified_assistant(ASSISTANT, {"instructions": None, "temperature": None, "model": None})
+    changes = objects.assistant_changes({"instructions": None, "temperature": None, "model": None})
+    changed = objects.assistant({**KEPT, **changes})
     assert (changed["instructions"], changed["temperature"], changed["model"]) == (None, 1.0, "m-1")
+
+
+def test_a_model_is_told_only_what_somebody_said() -> None:
+    """Some refuse a temperature even if it is their default."""
+    assert objects.said({"top_p": None, "tool_choice": "none"}, KEPT) == {"temperature": 0.2, "tool_choice": "none"}
+    assert objects.said({"temperature": 1.0}, KEPT) == {"temperature": 1.0}
 
 
 def test_usage_is_added_field_by_field() -> None:

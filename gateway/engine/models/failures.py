@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from gateway.engine.models.generation import Failure
+from gateway.errors import error_fields
 from gateway.phases.blame import told_rest_s
 from gateway.phases.judge import OUT_OF_MONEY
-from gateway.phases.rewrite_in import error_fields
 
 _LIMIT = 2000
 _SECRET = re.compile(

@@ -1,9 +1,10 @@
-"""Assistants: they belong to a tenant's account, and are listed in the order of creation."""
+"""Assistants: they belong to a provider's account, as they would at a vendor, and are listed in the order of creation.
+Which tenant made one is known further out, by its public id and the owner index."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.engine.store.documents import ASSISTANT_PATCHES, Document, as_patches, assemble, encode, fields_of
 from gateway.engine.store.ids import mint_word
@@ -65,44 +66,37 @@ return {has_more, was_deleted, contents(D, ids, {unpack(ARGV, 5)})}
 )
 
 
-class Account(NamedTuple):
-    """A tenant's part of an account, by the tenant's id and the account's route."""
-
-    tenant: str
-    route: str
-
-
 class Assistants:
-    """All of them."""
+    """All of them. `account` is the route of one."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def _keys(self, account: Account) -> list[str]:
-        return assistant_keys(self._store, account.tenant, account.route)
+    def _keys(self, account: str) -> list[str]:
+        return assistant_keys(self._store, account)
 
-    async def create(self, account: Account, assistant: Document) -> Done:
+    async def create(self, account: str, assistant: Document) -> Done:
         """Raises StoreAway, as all of these do."""
         await run_script(self._store, _CREATE, self._keys(account), assistant["id"], encode(assistant))
         return Done()
 
-    async def get(self, account: Account, assistant: str) -> Document | Absent:
+    async def get(self, account: str, assistant: str) -> Document | Absent:
         fields = fields_of(assistant, ASSISTANT_PATCHES)
         found = await read_fields(self._store, self._keys(account)[0], fields)
         return assemble(found) or Absent("assistant")
 
-    async def modify(self, account: Account, assistant: str, changes: Mapping[str, Any]) -> Document | Absent:
+    async def modify(self, account: str, assistant: str, changes: Mapping[str, Any]) -> Document | Absent:
         """The assistant with these members set."""
         fields = fields_of(assistant, ASSISTANT_PATCHES)
         patches = as_patches(changes, ASSISTANT_PATCHES)
         found = await run_script(self._store, _MODIFY, self._keys(account), assistant, len(fields), *fields, *patches)
         return assemble(found) if found else Absent("assistant")
 
-    async def delete(self, account: Account, assistant: str) -> Done | Absent:
+    async def delete(self, account: str, assistant: str) -> Done | Absent:
         fields = fields_of(assistant, ASSISTANT_PATCHES)
         was = await run_script(self._store, _DELETE, self._keys(account), assistant, mint_word(), *fields)
         return Done() if was else Absent("assistant")
 
-    async def list(self, account: Account, window: Window) -> Page | UnknownCursor:
+    async def list(self, account: str, window: Window) -> Page | UnknownCursor:
         answer = await run_script(self._store, _LIST, self._keys(account), *window.words(), *ASSISTANT_PATCHES)
         return read_page(answer, 1 + len(ASSISTANT_PATCHES))

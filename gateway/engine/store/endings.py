@@ -23,7 +23,8 @@ local function end_run(by, patch, message_patch, step_patch)
     if kind == 'message' then redis.call('HSET', M, id .. ':ended', message_patch) end
     if kind == 'step' then redis.call('HSET', S, id .. ':ended', step_patch) end
   end
-  -- A number put in front of the other members: no JSON is read.
+  -- Members put in front of the others, which win: no JSON is read.
+  if of.usage then patch = '{{"usage":' .. of.usage .. ',' .. string.sub(patch, 2) end
   if of.started then patch = '{{"started_at":' .. of.started .. ',' .. string.sub(patch, 2) end
   local closed = redis.call('HGET', T, 'n') .. ':' .. by .. ':' .. (of.cancel or '')
   redis.call('HSET', R, of.run .. ':ended', patch, of.run .. ':closed', closed)
@@ -44,7 +45,6 @@ end
 
 _TIMES = {
     "completed": "completed_at",
-    "incomplete": "completed_at",
     "failed": "failed_at",
     "cancelled": "cancelled_at",
     "expired": "expired_at",
@@ -61,7 +61,8 @@ _OPEN_MESSAGE: dict[EndStatus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, and when. `error` is `last_error` of one that failed, `reason` why one is incomplete."""
+    """How a run ended, and when. `usage` None: what it was when the run waited last. `error` is `last_error` of one that
+    failed, `reason` why one is incomplete."""
 
     status: EndStatus
     now: float
@@ -74,10 +75,14 @@ class Ending:
         return encode(self._run()), encode(self._message()), encode(self._step())
 
     def _run(self) -> dict[str, Any]:
-        ended: dict[str, Any] = {"status": self.status, "required_action": None, "usage": self.usage}
+        ended: dict[str, Any] = {"status": self.status, "required_action": None}
+        if self.usage is not None:
+            ended["usage"] = self.usage
         if self.status == "expired":  # it has no time of its own: `expires_at` stays and says when
             return ended
-        ended |= {"expires_at": None, _TIMES[self.status]: int(self.now)}
+        ended["expires_at"] = None
+        if (stamp := _TIMES.get(self.status)) is not None:
+            ended[stamp] = int(self.now)
         if self.error is not None:
             ended["last_error"] = self.error
         if self.reason is not None:

@@ -1,4 +1,4 @@
-"""The names of the keys. Everything of a thread is in one slot, and so is everything of a tenant's account.
+"""The names of the keys. Everything of a thread is in one slot, and so are an account's assistants.
 
     {thread}:t            HASH    the thread and its patches; n, the last place given; users, how many messages of
                                   users; used, when it was last written to. Deleted: only the deletion's mark
@@ -6,11 +6,11 @@
     {thread}:r, :ri       HASH, ZSET    runs alike; `id:closed` → place of its end, the fence and cancellation by which
     {thread}:s, :si       HASH, ZSET    steps of all runs alike
     {thread}:a            HASH    the run in work: run, status, fence, owner, lease, expires, epoch, takeovers,
-                                  context, started, waiting, outputs, cancel, interrupted, and what is open:
+                                  context, started, waiting, usage, outputs, cancel, interrupted, and what is open:
                                   `message:id`, `step:id`
     {thread}:gone         HASH    deleted messages: id → place and mark; about the last 1000
     {thread}:ev:run       STREAM  events, ids `epoch-number`; expires 15 minutes after the run ended
-    asst:{tenant:route}   HASH    assistants, with n; :i ZSET, :gone HASH as above
+    asst:{route}          HASH    assistants, with n; :i ZSET, :gone HASH as above
     leases:{l0}…          ZSET    thread:run → deadline
     gc:{g0}…              ZSET    thread → last use, up to an hour late
     deleted-threads       ZSET    thread → when it was deleted
@@ -43,9 +43,9 @@ def events_key(store: Store, thread: str, run: str) -> str:
     return store.key(f"{{{thread}}}", "ev", run)
 
 
-def assistant_keys(store: Store, tenant: str, route: str) -> list[str]:
-    """Documents, index, and what is gone. Tenant and route come from the configuration and hold no brace."""
-    tag = f"{{{tenant}:{route}}}"
+def assistant_keys(store: Store, route: str) -> list[str]:
+    """Documents, index, and what is gone. A route is letters and digits."""
+    tag = f"{{{route}}}"
     return [store.key("asst", tag), store.key("asst", tag, "i"), store.key("asst", tag, "gone")]
 
 

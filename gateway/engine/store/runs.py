@@ -121,17 +121,19 @@ if fence ~= ARGV[3] then
     'takeovers', 0)
   redis.call('HDEL', A, 'waiting')
 end
-return {tonumber(epoch)}
+return {tonumber(epoch), redis.call('HGET', A, 'context')}
 """
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run is queued, and the caller's to work on. `run` is what its reader would see."""
+    """A run is queued, and the caller's to work on. `run` is what its reader would see, `context` what was said when it
+    was made."""
 
     claim: Claim
     run: Document
+    context: Mapping[str, Any]
 
 
 class Runs:
@@ -174,7 +176,7 @@ class Runs:
         )
         if answer[0] == b"done":
             self._leases.hold(claim)
-            return Started(claim, run)
+            return Started(claim, run, context)
         await self._leases.forget(claim)
         match answer:
             case [b"active", active]:
@@ -228,19 +230,19 @@ class Runs:
                 return Absent("run")
 
     async def submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], *, now: float
+        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], *, is_streamed: bool = False, now: float
     ) -> Started | Absent | WrongStatus | WrongOutputs:
         """Queue a run that waits, with the outputs of all its calls (`tool_call_id`, `output`): now it is the caller's
-        to work on. Past its time it is as good as expired."""
+        to work on. Past its time it is as good as expired. `is_streamed` is kept with the outputs."""
         for _ in range(_SUBMIT_TRIES):
-            result = await self._submit(thread, run, outputs, now)
+            result = await self._submit(thread, run, outputs, is_streamed, now)
             if result is not None:
                 return result
         # Each time it was claimed anew between reading and writing.
         return WrongStatus("queued")
 
     async def _submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], now: float
+        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], is_streamed: bool, now: float
     ) -> Started | Absent | WrongStatus | WrongOutputs | None:
         """None when the run has changed since it was read."""
         # The fence first: calls that are read after it can only be of its round or of a later one, and then it is old.
@@ -258,11 +260,10 @@ class Runs:
         if sorted(expected) != sorted(got):
             return WrongOutputs(expected, got)
         assert fence is not None
-        return await self._resume(Claim(thread, run, mint_word(), 0, float(expires or 0)), fence, outputs, now)
+        submitted = {"tool_outputs": list(outputs), "is_streamed": is_streamed}
+        return await self._resume(Claim(thread, run, mint_word(), 0, float(expires or 0)), fence, submitted, now)
 
-    async def _resume(
-        self, claim: Claim, fence: bytes, outputs: Sequence[Mapping[str, Any]], now: float
-    ) -> Started | None:
+    async def _resume(self, claim: Claim, fence: bytes, submitted: Mapping[str, Any], now: float) -> Started | None:
         lease = await self._leases.intend(claim, now)
         answer = await run_script(
             self._store,
@@ -273,14 +274,14 @@ class Runs:
             claim.fence,
             self._leases.owner,
             repr(lease),
-            encode({"tool_outputs": list(outputs)}),
+            encode(submitted),
         )
         if not answer:
             return None
         claim = claim._replace(epoch=answer[0])
         self._leases.hold(claim)
         run = await self.get(claim.thread, claim.run)
-        return None if isinstance(run, Absent) else Started(claim, run)
+        return None if isinstance(run, Absent) else Started(claim, run, decode(answer[1]))
 
 
 def _with_live(run: Document, live: Sequence[bytes | None]) -> Document:

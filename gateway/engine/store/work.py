@@ -41,13 +41,14 @@ local function write(act, kind, id, document)
   if kind == 'step' then documents, index = S, SI end
   if redis.call('HEXISTS', GONE, id) == 1 then return end
   local is_there = redis.call('ZSCORE', index, id)
-  -- What was begun once is not begun again: a late copy would undo its commit.
+  -- What was begun once is not begun again: a late copy would undo its commit. Nor is what was committed updated.
   if is_there and act == 'begin' then return end
+  if act == 'update' and redis.call('HEXISTS', A, kind .. ':' .. id) == 0 then return end
   if not is_there then redis.call('ZADD', index, redis.call('HINCRBY', T, 'n', 1), id) end
   redis.call('HSET', documents, id, document)
   if act == 'begin' then
     redis.call('HSET', A, kind .. ':' .. id, 'open')
-  else
+  elseif act == 'commit' then
     redis.call('HDEL', A, kind .. ':' .. id)
   end
 end
@@ -62,6 +63,7 @@ elseif ARGV[turn] == 'wait' then
   status = 'requires_action'
   redis.call('HSET', A, 'status', status, 'waiting', ARGV[turn + 1], 'lease', redis.call('HGET', A, 'expires'))
   redis.call('HDEL', A, 'owner', 'outputs')
+  if ARGV[turn + 2] ~= '' then redis.call('HSET', A, 'usage', ARGV[turn + 2]) end
   local fields = redis.call('HKEYS', A)
   for _, field in ipairs(fields) do
     if string.find(field, '^step:') then redis.call('HSET', A, field, 'waiting') end
@@ -77,9 +79,10 @@ return {'ok', status}
 
 
 class Change(NamedTuple):
-    """A message or step that is begun, or committed as it is then. Committing one that was not begun is allowed."""
+    """A message or step that is begun, written anew while it is open, or committed as it is then. Committing one that
+    was not begun is allowed."""
 
-    act: Literal["begin", "commit"]
+    act: Literal["begin", "update", "commit"]
     kind: Literal["message", "step"]
     document: Document
 
@@ -101,12 +104,19 @@ class Work:
         return await self._write(claim, changes, events, "")
 
     async def require_action(
-        self, claim: Claim, calls: Sequence[Mapping[str, Any]], *changes: Change, events: Sequence[Event] = ()
+        self,
+        claim: Claim,
+        calls: Sequence[Mapping[str, Any]],
+        *changes: Change,
+        usage: Document | None = None,
+        events: Sequence[Event] = (),
     ) -> Written | Lost:
         """The run waits for the outputs of these tool calls, until it expires; its open steps stay open, and the work
-        of this claim is over. Where cancellation was asked for nothing is written, and the status tells."""
+        of this claim is over. `usage` is what it used so far, and stands in the run if it ends while it waits. Where
+        cancellation was asked for nothing is written, and the status tells."""
+        used = "" if usage is None else encode(usage)
         action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": list(calls)}}
-        result = await self._write(claim, changes, events, "wait", encode({"required_action": action}))
+        result = await self._write(claim, changes, events, "wait", encode({"required_action": action}), used)
         if isinstance(result, Written) and result.status == "requires_action":
             await self._leases.leave(claim, claim.expires_at)
         return result

@@ -13,7 +13,6 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.engine.store.assistants import Account
 from gateway.engine.store.endings import Ending
 from gateway.engine.store.leases import Taken
 from gateway.engine.store.lists import Page, Window
@@ -68,7 +67,7 @@ async def _take_all_slots(redis: Redis) -> None:
 
 async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_replica: OpenReplica) -> None:
     first, second = await open_replica(cluster), await open_replica(cluster)
-    account, made = Account("alice", "r1"), assistant()
+    account, made = "r1", assistant()
     await first.assistants.create(account, made)
     assert await first.assistants.modify(account, made["id"], {"name": "n"}) == made | {"name": "n"}
     assert await first.assistants.delete(account, made["id"]) == Done()
