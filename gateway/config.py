@@ -245,6 +245,8 @@ class Limits(_Section):
     """All temporary files of uploads together; beyond it 503."""
     receive_s: Seconds = 60
     """How long a caller may pause while sending a body; beyond it 408."""
+    runs_at_once: Annotated[int, Field(gt=0)] = 500
+    """Served runs that one process works on at one time; others stay queued, in the order in which they came."""
     answer_bytes: Bytes = 64 * 1024 * 1024
     """A provider's JSON answer, or one stream event; beyond it 502. It is held in memory."""
 

@@ -61,7 +61,7 @@ _OPEN_MESSAGE: dict[EndStatus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, and when. `usage` None: what it was when the run waited last. `error` is `last_error` of one that
+    """How a run ended, and when. `usage` None: as it was when the run waited last. `error` is `last_error` of one that
     failed, `reason` why one is incomplete."""
 
     status: EndStatus

@@ -8,7 +8,7 @@ asks the store, however many listen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
@@ -88,7 +88,7 @@ class RunEvents:
             self._start_reader(of, feed, feed.last)
         self._drop_idle(of, feed)
 
-    async def subscribe(self, thread: str, run: str, after: EventId = START) -> AsyncIterator[Event]:
+    async def subscribe(self, thread: str, run: str, after: EventId = START) -> AsyncGenerator[Event, None]:
         """Events after one of them, until the run ended or waits for tool outputs. Use it with `contextlib.aclosing`.
         The holder of a claim that subscribes after `EventId(claim.epoch, 0)` needs no store for it.
 
@@ -127,6 +127,14 @@ class RunEvents:
                             return
                 if not queue.is_behind:
                     return
+
+    async def has_told(self, thread: str, run: str) -> bool:
+        """Whether anything can be heard of a run: it tells in this process, or what it told is still kept. Raises
+        StoreAway."""
+        feed = self._feeds.get((thread, run))
+        if feed is not None and feed.publisher is not None:
+            return True
+        return bool(await self._store.run(lambda redis: redis.exists(events_key(self._store, thread, run))))
 
     async def _may_come(self, thread: str, run: str) -> bool:
         """Whether the run is in work. Raises EventsGone when it is not and nothing is left of what it told."""
