@@ -67,7 +67,12 @@ class Exchanged:
     relayed: Relayed | None = None
     heard: Watch = field(default_factory=Watch)
     claim: Watch = field(default_factory=Watch)
+    again: str | None = None
+    """As of `Response`."""
 
+
+Replay = Callable[[str], Coroutine[Any, Any, Exchanged]]
+"""Tells a stream again, from what `again` leads to."""
 
 Exchange = Callable[[], Coroutine[Any, Any, Exchanged]]
 """Asks the provider, and makes what it answers ready for the caller."""

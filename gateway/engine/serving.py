@@ -289,7 +289,7 @@ class Serving:
 
     def _stream(self, thread: str, run: str, after: EventId) -> Response:
         relayed = RunStream(self._stored.events.subscribe(thread, run, after))
-        return Response(200, relayed.headers, relayed=relayed)
+        return Response(200, relayed.headers, relayed=relayed, again=f"{thread} {run} {after}")
 
     async def _get_run(self, asked: Asked) -> Response:
         thread, run = asked.ids["thread"], asked.ids["run"]

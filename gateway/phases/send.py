@@ -27,6 +27,9 @@ class Response:
     document: Any = None
     relayed: Relayed | None = None
     key: str = ""
+    again: str | None = None
+    """What leads to the beginning of the stream that is relayed, where it can be told again: ids of thread and run, and
+    the event before it."""
 
     @property
     def is_success(self) -> bool:

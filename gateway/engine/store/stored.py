@@ -33,10 +33,10 @@ class Stored:
     retention: Retention
 
 
-def open_stored(store: Store, *, owner: str, lease_s: float = LEASE_S) -> Stored:
+def open_stored(store: Store, *, owner: str) -> Stored:
     """`owner` names this process, for people."""
     activity = Activity(store)
-    leases = Leases(store, owner=owner, lease_s=lease_s)
+    leases = Leases(store, owner=owner, lease_s=LEASE_S)
     threads = Threads(store, activity)
     return Stored(
         store=store,
