@@ -173,7 +173,8 @@ class Working:
         for each in history:
             if each["id"] in self.job.interrupted_messages:
                 self._tell("thread.message.incomplete", each)
-            elif each["id"] in self.job.interrupted_steps:
+        for each in history:
+            if each["id"] in self.job.interrupted_steps:
                 self._tell("thread.run.step.failed", shown_step(each))
 
     async def _take_outputs(self, outputs: Sequence[Json]) -> None:

@@ -15,11 +15,13 @@ from redis.asyncio import Redis
 from redis.client import NEVER_DECODE
 
 from gateway.ending import end
+from gateway.engine.store.documents import decode
 from gateway.engine.store.events import START, Event, EventId, EventsGone, as_event, read_stored
 from gateway.engine.store.feeds import QUEUE_LIMIT, Feed, Queue
 from gateway.engine.store.keys import events_key, thread_key
 from gateway.engine.store.publisher import BATCH_S, PENDING_BYTES, Publisher
 from gateway.engine.store.results import Claim
+from gateway.engine.store.scripts import read_fields
 from gateway.store.connection import FAULTS, Store, StoreAway
 
 _BLOCK_MS = 200
@@ -129,10 +131,11 @@ class RunEvents:
                     return
 
     async def has_told(self, thread: str, run: str) -> bool:
-        """Whether anything can be heard of a run: it tells in this process, or what it told is still kept. Raises
-        StoreAway."""
-        feed = self._feeds.get((thread, run))
-        if feed is not None and feed.publisher is not None:
+        """Whether anything can be heard of a run: what it told is still kept, or it works and is about to tell it, as
+        its `is_streamed` says. Raises StoreAway."""
+        key = thread_key(self._store, thread, "a")
+        at_work, *said = await read_fields(self._store, key, ("run", "context", "outputs"))
+        if at_work == run.encode() and any(decode(each).get("is_streamed") for each in said if each is not None):
             return True
         return bool(await self._store.run(lambda redis: redis.exists(events_key(self._store, thread, run))))
 
