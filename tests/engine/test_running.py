@@ -117,9 +117,7 @@ async def test_tool_outputs_outlive_the_replica_that_took_them(
     tool: Any = {"type": "function", "function": {"name": "add"}}
     thread, assistant = await make(dead, tools=[tool])
     async with dead.sdk() as sdk:
-        run = await sdk.beta.threads.runs.create_and_poll(
-            thread_id=thread, assistant_id=assistant, poll_interval_ms=20
-        )
+        run = await sdk.beta.threads.runs.create_and_poll(thread_id=thread, assistant_id=assistant, poll_interval_ms=20)
         outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
         await sdk.beta.threads.runs.submit_tool_outputs(run.id, thread_id=thread, tool_outputs=outputs)
         await eventually(lambda: len(model.journal) == 2)
@@ -265,7 +263,8 @@ async def test_a_generation_outlives_a_store_that_stands_still(
         status, answer_, headers = await gateway.call("GET", f"/v1/threads/{thread}")
         assert (status, answer_["error"]["code"]) == (503, "store_unavailable")
         assert "retry-after" in headers
-        status, answer_, _ = await gateway.call("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "x"})
+        said = {"role": "user", "content": "x"}
+        status, answer_, _ = await gateway.call("POST", f"/v1/threads/{thread}/messages", said)
         assert (status, answer_["error"]["code"]) == (503, "store_unavailable")
         assert not listening.done()
     finally:
@@ -364,8 +363,8 @@ async def test_many_runs_at_once_each_end_once(model: ScriptedModel, start_servi
     gateways = [await start_serving(model) for _ in range(2)]
     places = [await make(gateways[0]) for _ in range(20)]
     listeners = [
-        Listener(gateways[number % 2], "POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
-        for number, (thread, assistant) in enumerate(places)
+        Listener(gateways[number % 2], "POST", f"/v1/threads/{thread}/runs", {"assistant_id": name, "stream": True})
+        for number, (thread, name) in enumerate(places)
     ]
     async with asyncio.timeout(10):
         await asyncio.gather(*(listener.listen() for listener in listeners))

@@ -82,7 +82,8 @@ async def test_messages_are_made_changed_listed_and_deleted(stage: Stage) -> Non
 async def test_an_empty_list_is_empty(stage: Stage) -> None:
     thread = (await stage.sdk.beta.threads.create()).id
     status, listed, _ = await stage.gateway.call("GET", f"/v1/threads/{thread}/messages")
-    assert (status, listed) == (200, {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False})
+    empty = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert (status, listed) == (200, empty)
 
 
 async def test_runs_and_steps_are_read_changed_and_listed(stage: Stage) -> None:

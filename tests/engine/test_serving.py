@@ -148,7 +148,7 @@ async def test_tools_are_called_in_several_rounds(stage: Stage) -> None:
     """Two at once and by polling first, then by streaming; the model hears of all of it."""
     thread = await stage.thread("Add and look.")
     stage.model.script += [
-        calls(("add", '{"a": 1}'), ("look", '{"at"'), before="Let me see. "),  # broken arguments are the caller's to mend
+        calls(("add", '{"a": 1}'), ("look", '{"at"'), before="Let me see. "),  # broken arguments pass
         calls(("unheard_of", "{}")),
         says("Done."),
     ]
@@ -187,7 +187,8 @@ async def test_tools_are_called_in_several_rounds(stage: Stage) -> None:
     assert [each["content"] for each in said if each["role"] == "tool"] == ["add", "look", "7"]
     # A later run knows them too.
     await run_of(stage, thread)
-    assert [each["role"] for each in stage.model.journal[-1]["messages"]] == [*[each["role"] for each in said], "assistant"]
+    heard = [each["role"] for each in stage.model.journal[-1]["messages"]]
+    assert heard == [*(each["role"] for each in said), "assistant"]
 
 
 async def test_a_stream_with_tool_calls_ends_when_it_waits(stage: Stage) -> None:
@@ -207,7 +208,9 @@ async def test_a_stream_with_tool_calls_ends_when_it_waits(stage: Stage) -> None
     assert (call.function.name, call.function.arguments) == ("add", '{"a": 1}')  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("outputs", [[], ["call_add0"], ["call_add0", "call_add0"], ["call_add0", "call_look1", "call_x"]])
+@pytest.mark.parametrize(
+    "outputs", [[], ["call_add0"], ["call_add0", "call_add0"], ["call_add0", "call_look1", "call_x"]]
+)
 async def test_outputs_are_for_each_call_once(stage: Stage, outputs: list[str]) -> None:
     thread = await stage.thread()
     stage.model.script.append(calls(("add", "{}"), ("look", "{}")))
@@ -241,7 +244,7 @@ async def test_a_run_that_is_cancelled_stops_its_vendor_and_keeps_what_it_said(s
     [message, _] = (await stage.sdk.beta.threads.messages.list(thread)).data
     assert (message.status, message.content[0].text.value) == ("incomplete", "Well, ")  # type: ignore[union-attr]
     assert message.incomplete_details.reason == "run_cancelled"  # type: ignore[union-attr]
-    with pytest.raises(openai.BadRequestError, match="Cannot cancel run with status 'cancelled'."):
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel run with status 'cancelled'"):
         await stage.sdk.beta.threads.runs.cancel(run.id, thread_id=thread)
     assert (await run_of(stage, thread)).status == "completed"
 
@@ -256,7 +259,7 @@ async def test_a_run_that_waits_is_cancelled_at_once(stage: Stage) -> None:
     assert run.usage.total_tokens == 10, "what it used before it waited is told"
     [step] = (await stage.sdk.beta.threads.runs.steps.list(run.id, thread_id=thread)).data
     assert step.status == "cancelled"
-    with pytest.raises(openai.BadRequestError, match='Runs in status "cancelled" do not accept tool outputs.'):
+    with pytest.raises(openai.BadRequestError, match='Runs in status "cancelled" do not accept tool outputs'):
         await stage.sdk.beta.threads.runs.submit_tool_outputs(
             run.id, thread_id=thread, tool_outputs=[{"tool_call_id": "call_add0", "output": "1"}]
         )
