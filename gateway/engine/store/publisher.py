@@ -55,9 +55,12 @@ class Publisher:
         self._bytes = 0
         self._storing: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._is_staged = False
+        """A write of `Work` has what waits. It may end the claim, and then only its own answer says how it went."""
 
     def send(self, *events: Told) -> None:
         """Tell events now, and store them soon."""
+        self._is_staged = False
         numbered = self._numbered(events)
         self._take(numbered)
         self.pending.extend(numbered)
@@ -70,11 +73,13 @@ class Publisher:
     def stage(self, *events: Told, is_last: bool = False) -> tuple[Event, ...]:
         """What a write of `Work` has to store with it: what waits, and these. `is_last`: nothing follows until the run
         is claimed again. They are told when `confirm` says that they are written; nothing may be sent before."""
+        self._is_staged = True
         staged = (*events, (LAST, LAST_DATA)) if is_last else events
         return (*self.pending, *self._numbered(staged))
 
     def confirm(self, staged: Sequence[Event]) -> None:
         """The write was made."""
+        self._is_staged = False
         fresh = tuple(event for event in staged if event.id > self._last)
         self._take(fresh)
         self._stored(staged)
@@ -91,14 +96,18 @@ class Publisher:
     async def _store_later(self) -> None:
         while self.pending:
             await self._pause(self._batch_s)
-            with suppress(StoreAway):
-                await self.flush()
+            if not self._is_staged:
+                with suppress(StoreAway):
+                    await self.flush()
 
     async def flush(self) -> None:
         """Store what waits. Raises StoreAway; it waits on then."""
         async with self._turn:
             while batch := tuple(self.pending)[:_AT_ONCE]:
-                if await publish(self._store, self._claim, batch) is not None:
+                lost = await publish(self._store, self._claim, batch)
+                if lost is not None and self._is_staged:
+                    return
+                if lost is not None:
                     self.is_lost = True
                     self.pending.clear()
                     self._bytes = 0
