@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
 from gateway.alerts import Alerts, Tell, tell_nobody
-from gateway.attempts import Attempts
+from gateway.attempts import Attempts, Send
 from gateway.audit.bodies import Bodies
 from gateway.audit.hmac_key import HmacKeyUnusable, load_hmac_key
 from gateway.audit.opening import open_trail
@@ -24,6 +24,10 @@ from gateway.callers import Callers
 from gateway.config import Config
 from gateway.credentials import Keyring
 from gateway.demo import DemoServer
+from gateway.engine.asking import Asking, CountTokens
+from gateway.engine.running import Running
+from gateway.engine.serving import Serving
+from gateway.engine.store.stored import open_stored
 from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.idempotency import Idempotency
@@ -31,6 +35,7 @@ from gateway.ids import IdSigner
 from gateway.limiting import Limiting
 from gateway.model import Directory, Target
 from gateway.ownership import Ownership
+from gateway.phases.read_facts import Run
 from gateway.polling import Polling
 from gateway.pool import Pool
 from gateway.probing import Probing
@@ -51,6 +56,7 @@ from gateway.store.limits import LimitCounts
 from gateway.store.noted_runs import NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
+from gateway.targets import Targets
 from gateway.telemetry import log
 from gateway.upstream import Upstream
 
@@ -82,6 +88,7 @@ class App:
         self.probing: Probing | None = None
         self.settlement: Settlement | None = None
         self.polling: Polling | None = None
+        self.running: Running | None = None
         self.limiting: Limiting | None = None
         self.budgets: Budgets | None = None
         self.url = ""
@@ -124,10 +131,16 @@ class App:
         budgets = self.budgets = Budgets(BudgetCounts(coalescer, store), directory, lambda: shared.replicas.count)
         self._closing.push_async_callback(budgets.drain)
         attempts = self._open_keys(directory, homes, upstreams, shared, budgets)
-        ownership = Ownership(index, attempts)
+
+        def count_for_key(place: KeyPlace, tokens: int, at_s: float) -> None:
+            shared.usage.note(place, at_s, tokens=tokens)
+            budgets.note_tokens(place, tokens, at_s)
+
+        targets = self._open_serving(store, directory, attempts, count_for_key)
+        ownership = Ownership(index, targets)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store)
-        settlement = self._open_settlement(store, directory, attempts, shared, budgets)
+        settlement = self._open_settlement(store, directory, targets, shared, count_for_key)
         signer = IdSigner(signing_keys)
         gateway = Gateway(
             config,
@@ -136,8 +149,8 @@ class App:
             last_use=shared.last_use,
             signer=signer,
             home_of=homes,
-            scoping=Scoping(attempts),
-            recipes=Recipes(attempts),
+            scoping=Scoping(targets),
+            recipes=Recipes(targets),
             ownership=ownership,
             caching=Caching(cache, config.cache, signer),
             switches=shared.switches,
@@ -266,24 +279,38 @@ class App:
         self._closing.push_async_callback(idempotency.drain)
         return idempotency
 
+    def _open_serving(self, store: Store, directory: Directory, attempts: Attempts, count: CountTokens) -> Targets:
+        """Threads that are served here, beside what is sent to providers."""
+
+        async def settle(tenant: str, route: str, run: Run) -> None:
+            if self.settlement is not None:
+                await self.settlement.see(tenant, route, [run])
+
+        stored = open_stored(store, owner=f"{socket.gethostname()}:{os.getpid()}")
+        running = self.running = Running(
+            stored, Asking(attempts, count), directory, settle, at_once=self._config.limits.runs_at_once
+        )
+        self._closing.push_async_callback(running.close)
+        if any(provider.is_served for provider in directory.providers.values()):
+            running.start()
+        return Targets(attempts, Serving(stored, running))
+
     def _open_settlement(
-        self, store: Store, directory: Directory, attempts: Attempts, shared: Shared, budgets: Budgets
+        self, store: Store, directory: Directory, send: Send, shared: Shared, count_for_key: CountTokens
     ) -> Settlement:
         """What counts the tokens of runs, and looks at those that nobody else looks at."""
 
-        def count_for_key(settled: Settled) -> None:
+        def count_settled(settled: Settled) -> None:
             run, usage = settled.run, settled.usage
-            if run.key and usage is not None:
-                place = KeyPlace(run.route, run.key)
-                shared.usage.note(place, settled.at_s, tokens=usage.total)
-                budgets.note_tokens(place, usage.total, settled.at_s)
+            if run.key and usage is not None:  # a served run has none: each call of its models was counted
+                count_for_key(KeyPlace(run.route, run.key), usage.total, settled.at_s)
 
         runs = NotedRuns(store)
         settlement = self.settlement = Settlement(runs, answer_bytes=self._config.limits.answer_bytes)
-        settlement.on_settled.append(count_for_key)
+        settlement.on_settled.append(count_settled)
         store.on_return.append(settlement.flush)
         self._closing.push_async_callback(settlement.close)
-        polling = self.polling = Polling(runs, settlement, attempts, directory=directory, switches=shared.switches)
+        polling = self.polling = Polling(runs, settlement, send, directory=directory, switches=shared.switches)
         self._closing.push_async_callback(polling.close)
         polling.start()
         return settlement
@@ -323,10 +350,14 @@ class App:
         try:
             if self._server is not None:
                 await asyncio.sleep(0)  # requests accepted just now get their handlers first
-                await self._end_requests(self._server, grace_s)
+                await asyncio.gather(self._end_requests(self._server, grace_s), self._end_runs(grace_s))
         finally:
             await self._closing.aclose()
         log.info("gateway.stopped")
+
+    async def _end_runs(self, grace_s: float) -> None:
+        if self.running is not None:
+            await self.running.drain(grace_s)
 
     async def _end_requests(self, server: Server, grace_s: float) -> None:
         """Let requests end for `grace_s`, then cancel them. Cancelled itself it does the latter at once."""

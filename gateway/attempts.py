@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config import Limits
@@ -37,6 +37,12 @@ class Sending:
     payload: bytes
     translation: Translation
     deadline: float
+    query: Sequence[tuple[str, str]] = ()
+    """With upstream ids; what `outbound` says too."""
+    tenant: str = ""
+    """The caller's id, "" where the gateway asks of its own accord."""
+    runs_at: Target | None = None
+    """Whose models a run uses, where that is not the target: served threads meet assistants of other accounts."""
 
     @property
     def about(self) -> str:
@@ -48,6 +54,11 @@ class Sending:
         """The model that the request names, "" for none."""
         model = self.body.document.get("model") if self.body.document is not None else None
         return model if type(model) is str else ""
+
+
+Send = Callable[[Sending, Record], Awaitable[Response]]
+"""Has a request carried out, wherever that is: the last answer, good or bad. Raises GatewayError where there is no
+answer."""
 
 
 class Attempts:

@@ -47,6 +47,8 @@ class Caching:
 
     async def __call__(self, inbound: Inbound, located: Located, exchange: Exchange, record: Record) -> Exchanged:
         """What was kept, or what `exchange` gives. Raises what that raises."""
+        if located.target.provider.is_served:
+            return await exchange()  # it is in our own store
         scope = _scope(inbound, located)
         if inbound.operation.method != "GET":
             if scope is None:
@@ -196,8 +198,10 @@ class Caching:
                 await self._cache.fill(scope, fill.field, fill.body, ttl_s=fill.ttl_s, generation=fill.generation)
         return exchanged
 
-    def watch(self, inbound: Inbound, located: Located) -> RunWatch:
+    def watch(self, inbound: Inbound, located: Located) -> Watch:
         """For a write whose answer is a stream."""
+        if located.target.provider.is_served:
+            return Watch()
         return RunWatch(self, inbound, located)
 
 

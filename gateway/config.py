@@ -37,6 +37,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway import passthrough, vendors
 from gateway.audit import patterns, policy, redaction
+from gateway.engine.models import MODEL_APIS
 from gateway.ids import TAIL_LENGTH, route_of
 from gateway.shapes import PREFIX_KINDS
 from gateway.strategies import STRATEGIES
@@ -245,6 +246,8 @@ class Limits(_Section):
     """All temporary files of uploads together; beyond it 503."""
     receive_s: Seconds = 60
     """How long a caller may pause while sending a body; beyond it 408."""
+    runs_at_once: Annotated[int, Field(gt=0)] = 500
+    """Served runs that one process works on at one time; others stay queued, in the order in which they came."""
     answer_bytes: Bytes = 64 * 1024 * 1024
     """A provider's JSON answer, or one stream event; beyond it 502. It is held in memory."""
 
@@ -371,6 +374,13 @@ class Provider(_Section):
     """How the endpoint speaks: one of the vendors listed in the README."""
     base_url: BaseUrl | None = None
     """Where the API begins, for example `https://api.openai.com/v1`. Default: the vendor's own address."""
+    serve: Literal["threads"] | None = None
+    """`threads`: the gateway itself keeps assistants, threads, messages, runs and steps, in its store, and asks this
+    provider only for the model's answers. `vendor` then says how keys are presented and where it is."""
+    model_api: str | None = None
+    """With `serve`: the API in which models are asked; `chat_completions`, below `base_url`."""
+    dialect: str | None = None
+    """With `serve`: how the provider speaks that API, where it differs; see "Serving threads" in the README."""
     accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]
     """Accounts at this provider, by name."""
     api_version: str | None = None
@@ -788,6 +798,7 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
             yield f"providers.{name}.passthrough[{place}]: {fault}"
     if provider.api_version is not None and vendor.api_version is None:
         yield f"providers.{name}.api_version: vendor {vendor.name} has none"
+    yield from _serving_faults(f"providers.{name}", provider)
     try:
         provider.tls_context()
     except (OSError, ssl.SSLError) as exc:
@@ -802,6 +813,26 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
             yield f"{where}.owned_by: no tenant is named {account.owned_by}"
         if account.raw_ids and account.owned_by is None:
             yield f"{where}.raw_ids: needs owned_by: ids without a signature tell no tenants apart"
+
+
+def _serving_faults(where: str, provider: Provider) -> Iterator[str]:
+    if provider.serve is None:
+        for setting in ("model_api", "dialect"):
+            if getattr(provider, setting) is not None:
+                yield f"{where}.{setting}: needs serve: threads; what is forwarded asks no model"
+        return
+    dialects = MODEL_APIS.get(provider.model_api or "")
+    if provider.model_api is None:
+        yield f"{where}.model_api: is missing; serve: threads needs it: {', '.join(sorted(MODEL_APIS))}"
+    elif dialects is None:
+        yield f"{where}.model_api: unknown model API; known: {', '.join(sorted(MODEL_APIS))}"
+    elif provider.dialect is not None and provider.dialect not in dialects:
+        yield f"{where}.dialect: {provider.model_api} has no such dialect; known: {', '.join(sorted(dialects))}"
+    if vendors.VENDORS[provider.vendor].protocol == "v1":
+        yield f"{where}.vendor: {provider.vendor} is a server of threads; served threads ask for models"
+    for name, account in provider.accounts.items():
+        if account.raw_ids:
+            yield f"{where}.accounts.{name}.raw_ids: threads that are served here were never anywhere else"
 
 
 def _tenant_faults(name: str, tenant: TenantConfig, providers: Mapping[str, Provider]) -> Iterator[str]:
@@ -852,6 +883,8 @@ def _shared_faults(config: Config) -> Iterator[str]:
 def _shared_id_faults(where: str, entry: SharedObject, provider: Provider, account: Account) -> Iterator[str]:
     if account.owned_by is not None:
         yield f"{where}.account: {entry.account} is owned by tenant {account.owned_by}; nobody else reaches it"
+    if provider.serve is not None and entry.kind != "assistant":
+        yield f"{where}.kind: provider {entry.provider} serves threads, and has assistants only"
     if entry.kind == "vector_store" and vendors.VENDORS[provider.vendor].protocol == "v1":
         yield f"{where}.kind: vendor {provider.vendor} has no vector stores"
     for prefix, kind in PREFIX_KINDS.items():

@@ -21,6 +21,8 @@ Source = Literal["caller", "provider", "gateway"]
 NEVER_REPEAT = {"x-should-retry": "false"}
 """Stops the retries the official SDKs make by themselves on 408, 409, 429 and 5xx, POSTs included."""
 
+_DEPTH_LIMIT = 100
+
 KIND_WORDS = {"step": "run step", "vector_store": "vector store", "batch": "file batch"}
 
 
@@ -121,3 +123,28 @@ def store_unavailable(what: str) -> GatewayError:
         source="gateway",
         headers={"retry-after": "1"},
     )
+
+
+def error_fields(raw: bytes) -> dict[str, Any]:
+    """The fields of an error body of any shape; `message` is a text or missing. What is no JSON, or absurdly deep,
+    has none."""
+    try:
+        document = codec.loads(raw)
+    except ValueError:
+        return {}
+    if codec.is_deeper_than(document, raw, _DEPTH_LIMIT):
+        return {}
+    inner = document.get("error") if type(document) is dict else None
+    if type(inner) is dict:
+        fields = dict(inner)
+    elif type(document) is dict:
+        fields = {name: document[name] for name in ("type", "param", "code") if name in document}
+        # Frameworks say the status in `error` ("Not Found") and what happened beside it.
+        names = ("message", "detail", "description", "error_description", "error", "title")
+        fields["message"] = next((document[name] for name in names if document.get(name)), None)
+    else:
+        fields = {"message": document}
+    message = fields.get("message")
+    if message is not None and type(message) is not str:
+        fields["message"] = codec.dumps(message).decode()
+    return fields

@@ -31,7 +31,7 @@ from gateway.inbound import Exchange, Exchanged, Inbound
 from gateway.limiting import Admission, Limiting
 from gateway.lists import Page, is_cut_off, read_page
 from gateway.model import Directory, Reply
-from gateway.operations import Operation
+from gateway.operations import BY_NAME, Operation
 from gateway.ownership import Ownership
 from gateway.phases.authenticate import Find, authenticate
 from gateway.phases.check_scope import check_operation
@@ -40,7 +40,7 @@ from gateway.phases.find_operation import chosen_provider, find_operation
 from gateway.phases.locate import HomeOf, Located, locate
 from gateway.phases.pass_through import ids_that_pass, stay_at_provider
 from gateway.phases.read_facts import read_facts, read_runs
-from gateway.phases.receive import receive
+from gateway.phases.receive import Body, receive
 from gateway.phases.respond import respond
 from gateway.phases.rewrite_in import as_reply, crossing_headers, deleted, read_refusal, refuse, rewrite_in
 from gateway.phases.rewrite_out import read_beta, rewrite_body, rewrite_out
@@ -199,6 +199,9 @@ class Gateway:
         provider = located.target.provider
         if (reason := self._switches.reason_of("provider", provider.id)) is not None:
             raise provider_disabled(provider.name, reason)
+        runs_at = located.runs_at
+        if runs_at is not None and (reason := self._switches.reason_of("provider", runs_at.provider.id)) is not None:
+            raise provider_disabled(runs_at.provider.name, reason)
         await self._check_shared(inbound, located)
         await audited.start(inbound)
         await self._scoping(inbound, located, record)
@@ -207,7 +210,8 @@ class Gateway:
         if inbound.operation.makes_run:
             exchange = partial(self._settlement.carry_on, exchange)
         cached = partial(self._caching, inbound, located, exchange, record)
-        exchanged = await self._idempotency(inbound, located, public, cached, record)
+        replay = partial(self._replay, inbound, located, public, record)
+        exchanged = await self._idempotency(inbound, located, public, cached, record, replay=replay)
         if exchanged.relayed is None or exchanged.sending is None:
             return await self._respond(inbound.request, exchanged.reply, record)
         watch = Watches(self._caching.watch(inbound, located), exchanged.heard, exchanged.claim)
@@ -237,7 +241,7 @@ class Gateway:
             response = await self._recipes(_sending(inbound, located, page), located, page, record)
         if response.relayed is not None:
             heard = self._hear(inbound, sending, response, public) or Watch()
-            return Exchanged(sending=sending, relayed=response.relayed, heard=heard)
+            return Exchanged(sending=sending, relayed=response.relayed, heard=heard, again=response.again)
         if not response.is_success:
             return _refuse(sending, response, public, record)
         if (hears := self._hear(inbound, sending, response, public)) is not None:
@@ -245,6 +249,25 @@ class Gateway:
         facts = read_facts(sending.operation, response.document)
         await self._ownership.note(sending, located, response.document, inbound.caller.tenant)
         return Exchanged(_accept(sending, located, response, public, page, record), facts)
+
+    async def _replay(
+        self, inbound: Inbound, located: Located, public: PublicIds, record: Record, again: str
+    ) -> Exchanged:
+        """A served run's stream once more, from its beginning or from what its reader saw last."""
+        thread, run, start = again.split()
+        seen = inbound.request.headers.get("Last-Event-ID", start)
+        located = replace(
+            located,
+            path_ids={"thread": thread, "run": run},
+            query=(("stream", "true"), ("starting_after", seen)),
+            slots=(),
+        )
+        matched = replace(inbound.matched, operation=BY_NAME["get_run"])
+        sending = _sending(replace(inbound, matched=matched, body=Body()), located, None)
+        response = await self._recipes(sending, located, None, record)
+        if response.relayed is None:
+            return _refuse(sending, response, public, record)
+        return Exchanged(sending=sending, relayed=response.relayed)
 
     def _hear(self, inbound: Inbound, sending: Sending, response: Response, public: PublicIds) -> RunsHeard | None:
         """Who hears of the runs in an answer; nobody where it is about something else."""
@@ -350,12 +373,16 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
         rewrite_body(inbound.operation, inbound.body, located, translation),
         translation,
         asyncio.get_running_loop().time() + located.target.provider.timeouts.total_s,
+        query=located.query,
+        tenant=inbound.caller.tenant.id,
+        runs_at=located.runs_at,
     )
 
 
 def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Exchanged:
     refusal = read_refusal(response.status, response.raw)
-    record.note(error_source="provider", error_code=refusal.code)
+    is_ours = sending.target.provider.is_served and refusal.status < 500
+    record.note(error_source="caller" if is_ours else "provider", error_code=refusal.code)
     reply = refuse(
         sending.operation,
         refusal,

@@ -7,7 +7,7 @@ What the record of a key says, once its first request has ended:
     400 because a run is active in the thread   the key is free again: nothing was carried out, and it will pass
     any other refusal, nothing arrived          the same
     408 409 5xx, cut, timed out, given up       unknown, and nobody sends it again
-    a stream, or what else passes by in pieces  that it was streamed, and as which run
+    a stream, or what else passes by in pieces  that it was streamed, and as which run; a served run's is told again
 
 A request with a key goes on when its caller leaves: callers who lose their connection are those who will repeat. Only
 what passes by in pieces cannot go on without a caller.
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from gateway import codec
 from gateway.config import Idempotency as Settings
 from gateway.errors import KIND_WORDS, NEVER_REPEAT, GatewayError, bad_request, envelope, store_unavailable
-from gateway.inbound import Exchange, Exchanged, Inbound
+from gateway.inbound import Exchange, Exchanged, Inbound, Replay
 from gateway.model import Reply
 from gateway.phases.digest import digest
 from gateway.phases.locate import Located
@@ -55,6 +55,7 @@ REFUSED_THE_BODY = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
 CROSSING_AGAIN = ("openai-processing-ms", "openai-version", "x-upstream-request-id")
 """Headers that are given again with a kept answer; the rest, such as limits, was true when it was said."""
 
+_REPLAYED = {"idempotent-replayed": "true"}
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _WHILE_A_RUN_IS_ACTIVE = re.compile(rb"while a run \S+ is active|has an active run")
 """OpenAI's sentences for a thread that is locked (recorded answers and public issues, 2023–2026). Programs wait and ask
@@ -82,7 +83,14 @@ class Idempotency:
         self._writes: set[asyncio.Task[Any]] = set()
 
     async def __call__(
-        self, inbound: Inbound, located: Located, public: PublicIds, exchange: Exchange, record: Record
+        self,
+        inbound: Inbound,
+        located: Located,
+        public: PublicIds,
+        exchange: Exchange,
+        record: Record,
+        *,
+        replay: Replay,
     ) -> Exchanged:
         """What was kept of the first request with this key, or what `exchange` gives. Raises what that raises, and
         GatewayError 400, 409, 422 for the key, 503 when the store is away."""
@@ -93,6 +101,11 @@ class Idempotency:
         lease = self._records.lease(inbound.caller.tenant.id, key, asked)
         found = await self._begin(lease)
         record.note(idempotency="first" if isinstance(found, Begun) else "repeat")
+        if isinstance(found, Streamed) and found.again is not None:
+            exchanged = await replay(found.again)
+            if exchanged.relayed is not None:
+                record.headers = {**record.headers, **_REPLAYED}
+                return exchanged
         if not isinstance(found, Begun):
             return Exchanged(_again(found, inbound))
         claim = Claim(self, lease, public)
@@ -190,6 +203,11 @@ class Claim(Watch):
             self._is_settled = True
             await self._idempotency.settle(self._lease, outcome)
 
+    async def streams_again(self, again: str) -> None:
+        """The answer is a stream that can be told again."""
+        _, run, _ = again.split()
+        await self.settle(Streamed(self._public("run", run), again))
+
     async def on_run(self, run: Run) -> None:
         await self.settle(Streamed(self._public("run", run.id)))
 
@@ -225,6 +243,8 @@ async def _carry_out(claim: Claim, exchange: Exchange) -> Exchanged:
         await claim.settle(Unknown())
         raise
     if exchanged.relayed is not None:
+        if exchanged.again is not None:
+            await claim.streams_again(exchanged.again)
         return replace(exchanged, claim=claim)
     await claim.settle(_outcome(exchanged))
     return exchanged
@@ -275,7 +295,7 @@ def _again(found: InWork | Reused | Outcome, inbound: Inbound) -> Reply:
     """The first answer once more. Raises GatewayError where there is none to give."""
     match found:
         case Kept(status, headers, body):
-            return Reply(status, body, {**headers, "idempotent-replayed": "true"})
+            return Reply(status, body, {**headers, **_REPLAYED})
         case InWork():
             raise GatewayError(
                 409,
@@ -285,13 +305,13 @@ def _again(found: InWork | Reused | Outcome, inbound: Inbound) -> Reply:
             )
         case Reused():
             raise _never(422, f"this {HEADER} was used for another request", "idempotency_key_reused")
-        case Streamed(None):
+        case Streamed(None, _):
             raise _never(
                 409,
                 f"the answer to the first request with this {HEADER} was passed on while it arrived and is not kept",
                 "stream_not_replayable",
             )
-        case Streamed(run):
+        case Streamed(run, _):
             raise _never(
                 409,
                 f"the first request with this {HEADER} was streamed as run '{run}' and cannot be streamed again:"

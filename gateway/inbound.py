@@ -15,7 +15,7 @@ from gateway.operations import Matched, Operation
 from gateway.phases.read_facts import Facts
 from gateway.phases.receive import Body
 from gateway.phases.rewrite_out import Beta
-from gateway.upstream import Answer
+from gateway.upstream import Relayed
 from gateway.watching import Watch
 
 _API_VERSION = re.compile(r"(^|&)api-version=[^&]*")
@@ -64,10 +64,15 @@ class Exchanged:
     facts: Facts | None = None
     may_have_run: bool = False
     sending: Sending | None = None
-    relayed: Answer | None = None
+    relayed: Relayed | None = None
     heard: Watch = field(default_factory=Watch)
     claim: Watch = field(default_factory=Watch)
+    again: str | None = None
+    """As of `Response`."""
 
+
+Replay = Callable[[str], Coroutine[Any, Any, Exchanged]]
+"""Tells a stream again, from what `again` leads to."""
 
 Exchange = Callable[[], Coroutine[Any, Any, Exchanged]]
 """Asks the provider, and makes what it answers ready for the caller."""

@@ -11,6 +11,9 @@ from typing import Any, Literal, NamedTuple
 from gateway import __version__
 from gateway.config import Allowance, Config, Secret, SharedObject, Timeouts, digest_of_key
 from gateway.config import Key as KeyConfig
+from gateway.config import Provider as ProviderConfig
+from gateway.engine.models import MODEL_APIS
+from gateway.engine.models.model_api import ModelApi
 from gateway.ids import route_of
 from gateway.passthrough import Passthrough
 from gateway.vendors import VENDORS
@@ -80,6 +83,17 @@ class Provider:
     """The reverse; where several names lead to one model, the first in the configuration."""
 
     passthrough: Passthrough = field(default_factory=Passthrough)
+
+    model_api: ModelApi | None = None
+    """How its models are asked, where threads are served by the gateway itself; None where they are forwarded."""
+    models_asked: Mapping[str, str] = field(default_factory=dict)
+    """Of served threads: model as callers say it → as the provider calls it. Served objects hold callers' names, so
+    nothing of them is ever translated, and the two mappings above are empty."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateway keeps the threads itself."""
+        return self.model_api is not None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -259,6 +273,7 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         for account_name, account in given.accounts.items()
     }
     base_url = str(given.base_url or vendor.base_url).rstrip("/")
+    names = {} if given.serve else dict(given.models)
     return Provider(
         id=provider_id,
         name=name,
@@ -268,10 +283,17 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         timeouts=given.timeouts,
         max_attempts=given.max_attempts,
         api_version=given.api_version or vendor.api_version,
-        upstream_models=dict(given.models),
+        upstream_models=names,
         passthrough=Passthrough(tuple(given.passthrough), is_shared=given.is_shared),
-        public_models={upstream: public for public, upstream in reversed(list(given.models.items()))},
+        public_models={upstream: public for public, upstream in reversed(list(names.items()))},
+        model_api=_model_api(given) if given.serve else None,
+        models_asked=dict(given.models) if given.serve else {},
     )
+
+
+def _model_api(given: ProviderConfig) -> ModelApi:
+    dialects = MODEL_APIS[given.model_api or ""]
+    return dialects[given.dialect] if given.dialect else next(iter(dialects.values()))
 
 
 def _key(name: str, given: KeyConfig) -> Key:

@@ -51,13 +51,15 @@ class Operation:
     max_limit: int = 100
     only_in: Version | None = None
     """The version of the protocol that alone has it."""
+    is_repeatable: bool = False
+    """A POST that leaves nothing behind: sent twice, it costs twice and does no harm."""
     filters: tuple[str, ...] = ()
     """Query parameters that a list kept by the gateway must apply itself, each comparing a field of the object."""
 
     @property
     def is_safe(self) -> bool:
         """Whether sending it twice does no more than sending it once."""
-        return self.method in ("GET", "DELETE")
+        return self.is_repeatable or self.method in ("GET", "DELETE")
 
     @cached_property
     def sent(self) -> Shape:

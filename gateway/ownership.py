@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from gateway.attempts import Attempts, Sending
+from gateway.attempts import Send, Sending
 from gateway.errors import store_unavailable, unknown_id
 from gateway.lists import Page
 from gateway.model import ObjectPlace, Tenant
@@ -35,14 +35,16 @@ class Ownership:
     """Reads and writes the owner index for requests. On an account that is `owned_by` one tenant it has nothing to do:
     there the provider's own lists are right."""
 
-    def __init__(self, index: OwnerIndex, attempts: Attempts) -> None:
+    def __init__(self, index: OwnerIndex, send: Send) -> None:
         self._index = index
-        self._attempts = attempts
+        self._send = send
         self._unfinished: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def lists(sending: Sending) -> bool:
         """Whether this request is a list that comes from the owner index."""
+        if sending.target.provider.is_served and sending.operation.kind != "assistant":
+            return False  # there are none, and the engine says so
         return sending.operation.owned == "list" and sending.target.account.owned_by is None
 
     async def list(self, sending: Sending, located: Located, page: Page, tenant: Tenant, record: Record) -> Response:
@@ -55,7 +57,7 @@ class Ownership:
         async def read(upstream_id: str) -> dict[str, Any] | None:
             url = url_of(target.provider, f"{operation.template}/{quote(upstream_id, safe='')}")
             outbound = replace(sending.outbound, url=url)
-            response = await self._attempts(
+            response = await self._send(
                 replace(sending, operation=get, ids={operation.kind: upstream_id}, outbound=outbound), record
             )
             if response.status == 404:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from gateway.attempts import Attempts, Sending
+from gateway.attempts import Send, Sending
 from gateway.ending import end
 from gateway.errors import GatewayError
 from gateway.model import Directory, Target
@@ -48,7 +48,7 @@ class Polling:
         self,
         runs: NotedRuns,
         settlement: Settlement,
-        attempts: Attempts,
+        send: Send,
         *,
         directory: Directory,
         switches: Switches,
@@ -57,7 +57,7 @@ class Polling:
     ) -> None:
         self._runs = runs
         self._settlement = settlement
-        self._attempts = attempts
+        self._send = send
         self._directory = directory
         self._switches = switches
         self._clock = clock
@@ -136,7 +136,7 @@ class Polling:
         deadline = asyncio.get_running_loop().time() + _PATIENCE_S
         sending = Sending(_GET, target, ids, own_read(target, path), Body(), b"", SAME, deadline)
         try:
-            response = await self._attempts(sending, Record("", "GET", path))
+            response = await self._send(sending, Record("", "GET", path))
         except GatewayError:
             return None
         if response.status == 404:

@@ -30,6 +30,17 @@ _TEMPLATES = (
 """OpenAI's sentences with ids in them; clients parse some (recorded answers and public issues, 2023–2026)."""
 
 
+def join_place(upstream: str, route: str) -> str:
+    """How served objects name an assistant of another account than their own."""
+    return f"{upstream}@{route}"
+
+
+def split_place(named: str, home: str) -> tuple[str, str]:
+    """An assistant's id and route, as an object of the account `home` names it."""
+    upstream, _, route = named.partition("@")
+    return upstream, route or home
+
+
 class PublicIds:
     """The naming of one answer: bound to tenant, route and spelling, with a memory, because lists repeat ids."""
 
@@ -39,6 +50,7 @@ class PublicIds:
         self._route = located.target.account.route
         self._spelling = located.spelling
         self._known = located.known
+        self._is_served = located.target.provider.is_served
         self._is_shared_account = located.target.account.owned_by is None
         self._secrets = [key.secret.reveal() for key in located.target.account.keys]
         self._memory: dict[tuple[str, str], str] = {}
@@ -58,7 +70,10 @@ class PublicIds:
     def _name(self, kind: str, upstream: str) -> str:
         if self._spelling == RAW:
             return upstream
-        return self._signer.sign(upstream, kind=kind, tenant=self._tenant, route=self._route, key=self._spelling)
+        route = self._route
+        if self._is_served and kind == "assistant":
+            upstream, route = split_place(upstream, route)
+        return self._signer.sign(upstream, kind=kind, tenant=self._tenant, route=route, key=self._spelling)
 
     def in_prose(self, text: str) -> str:
         """A vendor's sentence with its ids made public and its secrets masked.

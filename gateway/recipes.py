@@ -18,13 +18,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gateway import codec
-from gateway.attempts import Attempts, Sending
-from gateway.errors import GatewayError, bad_request, unknown_id
+from gateway.attempts import Send, Sending
+from gateway.errors import GatewayError, bad_request, error_fields, unknown_id
 from gateway.lists import Page
 from gateway.operations import BY_NAME
 from gateway.phases.locate import Located
 from gateway.phases.receive import Body
-from gateway.phases.rewrite_in import error_fields
 from gateway.phases.rewrite_out import path_of, rewrite_body, url_of
 from gateway.phases.send import Response
 from gateway.protocols import V1_TO_V2, v1
@@ -65,9 +64,9 @@ class Steps:
     """The calls of one recipe. `done` says, in words for the caller, what stands at the provider although the recipe
     has not come to its end."""
 
-    def __init__(self, attempts: Attempts, sending: Sending, record: Record, *, trusts_marks: bool) -> None:
+    def __init__(self, send: Send, sending: Sending, record: Record, *, trusts_marks: bool) -> None:
         self.trusts_marks = trusts_marks
-        self._attempts = attempts
+        self._send = send
         self._sending = sending
         self._record = record
         self._undo: list[tuple[str, Callable[[], Awaitable[bool]]]] = []
@@ -76,7 +75,7 @@ class Steps:
     async def as_asked(self, payload: bytes | None = None) -> Response:
         """The caller's own request, with another body if one is given."""
         sending = self._sending if payload is None else replace(self._sending, payload=payload)
-        return await self._attempts(sending, self._record)
+        return await self._send(sending, self._record)
 
     async def __call__(self, name: str, ids: Mapping[str, str], body: Json | None = None) -> Json:
         """Carry out one operation of v2. Raises StepRefused, and GatewayError as attempts do."""
@@ -93,7 +92,7 @@ class Steps:
         )
         payload = b"" if body is None else codec.dumps(body)
         sending = replace(self._sending, operation=operation, ids=ids, outbound=outbound, body=Body(), payload=payload)
-        response = await self._attempts(sending, self._record)
+        response = await self._send(sending, self._record)
         if not response.is_success:
             raise StepRefused(response)
         document: Json = response.document
@@ -135,8 +134,8 @@ class Steps:
 class Recipes:
     """In front of the attempts: carries out by several calls what one call cannot do, and passes on the rest."""
 
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
+    def __init__(self, send: Send) -> None:
+        self._send = send
         self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(
@@ -148,8 +147,8 @@ class Recipes:
         """
         recipe = _RECIPES.get(sending.operation.name) if sending.translation is V1_TO_V2 else None
         if recipe is None:
-            return await self._attempts(sending, record)
-        asked, steps = Asked(sending, located, page), Steps(self._attempts, sending, record, trusts_marks=trusts_marks)
+            return await self._send(sending, record)
+        asked, steps = Asked(sending, located, page), Steps(self._send, sending, record, trusts_marks=trusts_marks)
         try:
             if sending.operation.method == "GET" or "assistant" not in located.path_ids:
                 return await recipe(steps, asked)

@@ -20,7 +20,7 @@ from gateway.phases.rewrite_events import EventRewriter
 from gateway.phases.rewrite_in import crossing_headers, rewrite_in
 from gateway.public_ids import PublicIds
 from gateway.telemetry import Record
-from gateway.upstream import Answer
+from gateway.upstream import Relayed
 from gateway.watching import Watch
 
 
@@ -35,7 +35,7 @@ class Relaying:
         self,
         request: web.BaseRequest,
         sending: Sending,
-        answer: Answer,
+        answer: Relayed,
         public: PublicIds,
         watch: Watch,
         record: Record,
@@ -60,7 +60,7 @@ class Relaying:
         self,
         request: web.BaseRequest,
         sending: Sending,
-        answer: Answer,
+        answer: Relayed,
         public: PublicIds,
         crossing: Mapping[str, str],
         watch: Watch,
@@ -87,7 +87,7 @@ class Relaying:
         self,
         request: web.BaseRequest,
         sending: Sending,
-        answer: Answer,
+        answer: Relayed,
         public: PublicIds,
         crossing: Mapping[str, str],
         watch: Watch,

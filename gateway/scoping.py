@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from gateway.attempts import Attempts, Sending
+from gateway.attempts import Send, Sending
 from gateway.errors import GatewayError, unknown_id
 from gateway.inbound import Inbound
 from gateway.operations import BY_NAME
@@ -24,8 +24,8 @@ _READ = BY_NAME["get_assistant"]
 class Scoping:
     """Lives as long as the process."""
 
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
+    def __init__(self, send: Send) -> None:
+        self._send = send
 
     async def __call__(self, inbound: Inbound, located: Located, record: Record) -> None:
         """Nothing if the caller's key may use the model. Waits for the provider only where the assistant's decides.
@@ -39,8 +39,9 @@ class Scoping:
         upstream = next((each for slot, each in located.slots if slot.param == "assistant_id"), None)
         if upstream is None:
             raise unknown_assistant(scope)
+        located = replace(located, target=located.runs_at or located.target)
         shown, provider = located.known[upstream], located.target.provider
-        response = await self._attempts(_reading(inbound, located, upstream), record)
+        response = await self._send(_reading(inbound, located, upstream), record)
         if response.status == 404:
             raise unknown_id("assistant", shown)
         if not response.is_success:

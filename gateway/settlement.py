@@ -255,12 +255,13 @@ class RunsHeard(Watch):
         await self._settlement.see(self._caller.tenant.id, self._sending.target.account.route, runs)
 
     def _noted(self, run: Run) -> NotedRun:
-        tenant, target, now = self._caller.tenant, self._sending.target, self._clock()
-        provider, account = target.provider, target.account
+        tenant, now = self._caller.tenant, self._clock()
+        asked = self._sending.runs_at or self._sending.target  # it is paid where the model is
+        provider, account = asked.provider, asked.account
         model, upstream_model = self._models(run)
         return NotedRun(
             tenant=tenant.id,
-            route=account.route,
+            route=self._sending.target.account.route,
             run=run.id,
             thread=run.thread,
             tenant_name=tenant.name,

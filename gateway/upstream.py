@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -18,6 +19,35 @@ from gateway.config import Provider as ProviderConfig
 from gateway.config import Timeouts
 from gateway.errors import AttemptFailed
 from gateway.model import Outbound
+
+
+class Relayed(Protocol):
+    """An answer that is passed on while it arrives: status and headers are known, the body is read once. Use as a
+    context; leaving it early tells whoever makes it that nobody listens."""
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content_type(self) -> str: ...
+
+    @property
+    def length_bytes(self) -> int | None: ...
+
+    @property
+    def has_framed_end(self) -> bool: ...
+
+    async def read(self, limit_bytes: int) -> bytes: ...
+
+    async def next_piece(self) -> bytes: ...
+
+    def when_closed(self, callback: Callable[[], None]) -> None: ...
+
+    async def __aenter__(self) -> Relayed: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
 
 
 class Answer:
@@ -34,7 +64,11 @@ class Answer:
         self._silent_since = self._clock()
         self._closing: list[Callable[[], None]] = []
         self.status = response.status
-        self.headers: CIMultiDictProxy[str] = response.headers
+        self._headers = response.headers
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        return self._headers
 
     @property
     def content_type(self) -> str:

@@ -125,9 +125,9 @@ def test_the_schema_is_json_schema(schema: Any) -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     types = {"array", "boolean", "integer", "null", "number", "object", "string"}
     words = (
-        "$schema $defs $ref additionalProperties anyOf default description enum exclusiveMinimum exclusiveMaximum "
-        "format items maxItems maxLength maximum minItems minLength minProperties minimum pattern properties "
-        "propertyNames required title type"
+        "$schema $defs $ref additionalProperties anyOf const default description enum exclusiveMinimum "
+        "exclusiveMaximum format items maxItems maxLength maximum minItems minLength minProperties minimum pattern "
+        "properties propertyNames required title type"
     )
     for inner in _subschemas(schema):
         assert set(inner) <= set(words.split())

@@ -14,6 +14,8 @@ from gateway.phases.rewrite_out import account_headers, url_of
 from gateway.upstream import Upstream
 
 _CHEAP = BY_NAME["list_assistants"].template
+_CHEAP_OF_MODELS = "/models"
+"""Providers of which only models are asked have no assistants."""
 _ANSWER_BYTES = 1024 * 1024
 
 
@@ -24,7 +26,10 @@ async def ask(
 
     Raises KeyRefused and AttemptFailed, the latter after `patience_s` too.
     """
-    outbound = own_read(target, path) if path is not None else own_read(target, _CHEAP, "limit=1")
+    if path is None and target.provider.is_served:
+        outbound = own_read(target, _CHEAP_OF_MODELS)
+    else:
+        outbound = own_read(target, path) if path is not None else own_read(target, _CHEAP, "limit=1")
     deadline = asyncio.get_running_loop().time() + patience_s
     presented = await keyring(target, key).headers()
     async with await upstream.open(outbound, presented, body=b"", size_bytes=0, deadline=deadline) as answer:
@@ -35,6 +40,6 @@ def own_read(target: Target, path: str, query: str = "") -> Outbound:
     """A read of the gateway's own accord, as the provider will get it."""
     vendor = target.provider.vendor
     headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "identity"}
-    if (beta := vendor.beta_header(())) is not None:
+    if (beta := vendor.beta_header(())) is not None and not target.provider.is_served:
         headers["OpenAI-Beta"] = beta
     return Outbound("GET", url_of(target.provider, path, query), headers | account_headers(target))

@@ -43,6 +43,9 @@ class Located:
     slots: Sequence[tuple[Slot, str]] = ()
     spelling: int = 0
     known: Mapping[str, str] = field(default_factory=dict)
+    runs_at: Target | None = None
+    """Where the assistant of a new run is, if that is another account than its thread's: served threads and assistants
+    of one gateway can meet, for the gateway has both."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def locate(
     query_claims = [claim(kinds[name], value, name) for name, value in pairs if name in kinds and value]
     body_claims = [claim(slot.kind, slot.shown, slot.param) for slot in slots]
     claims = [*path_claims, *query_claims, *body_claims]
-    target = _target(claims, tenant=tenant, directory=directory) or _chosen(
+    runs_at = _elsewhere(claims, tenant=tenant, directory=directory) if matched.operation.makes_run else None
+    target = _target(claims, runs_at, tenant=tenant, directory=directory) or _chosen(
         tenant, directory=directory, chosen_provider=chosen_provider, home_of=home_of
     )
     upstream = [_upstream_id(claim, target, tenant) for claim in claims]
@@ -91,18 +95,34 @@ def locate(
     path_ids = {claim.kind: next(found) for claim in path_claims}
     query = [(name, next(found) if name in kinds and value else value) for name, value in pairs]
     filled = list(zip(slots, found, strict=True))
-    return Located(target, path_ids, query, bool(query_claims), filled, _spelling(claims), known)
+    return Located(target, path_ids, query, bool(query_claims), filled, _spelling(claims), known, runs_at)
 
 
-def _target(claims: Sequence[_Claim], *, tenant: Tenant, directory: Directory) -> Target | None:
-    """The account that the signed ids agree on, None without any."""
+def _elsewhere(claims: Sequence[_Claim], *, tenant: Tenant, directory: Directory) -> Target | None:
+    """The account of a run's assistant, where it is not that of its thread and both are served."""
+    thread, assistant = (_place_of(claims, kind, directory) for kind in ("thread", "assistant"))
+    if thread is None or assistant is None or thread.account.route == assistant.account.route:
+        return None
+    if not (thread.provider.is_served and assistant.provider.is_served):
+        return None
+    _allow(assistant.provider, tenant)
+    return assistant
+
+
+def _place_of(claims: Sequence[_Claim], kind: str, directory: Directory) -> Target | None:
+    routes = (claim.signed.route for claim in claims if claim.signed is not None and claim.kind == kind)
+    return directory.targets.get(next(routes, ""))
+
+
+def _target(claims: Sequence[_Claim], runs_at: Target | None, *, tenant: Tenant, directory: Directory) -> Target | None:
+    """The account that the signed ids agree on, None without any. `runs_at` is where the assistant may be."""
     first: _Claim | None = None
     for claim in claims:
         if claim.signed is None:
             continue
         if first is None or first.signed is None:
             first = claim
-        elif claim.signed.route != first.signed.route:
+        elif claim.signed.route != first.signed.route and not _is_of(claim, runs_at):
             raise _disagreement(first, claim, directory)
     if first is None or first.signed is None:
         return None
@@ -116,6 +136,12 @@ def _target(claims: Sequence[_Claim], *, tenant: Tenant, directory: Directory) -
         )
     _allow(target.provider, tenant)
     return target
+
+
+def _is_of(claim: _Claim, runs_at: Target | None) -> bool:
+    if runs_at is None or claim.signed is None:
+        return False
+    return claim.kind == "assistant" and claim.signed.route == runs_at.account.route
 
 
 def _disagreement(first: _Claim, second: _Claim, directory: Directory) -> GatewayError:

@@ -22,7 +22,7 @@ from gateway.phases.respond import begin, finish, reach
 from gateway.phases.rewrite_events import error_data, is_run, read_object, run_as_events, run_in
 from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
-from gateway.upstream import Answer
+from gateway.upstream import Relayed
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 _FIELD_NAMES = (b"event:", b"data:", b"id:", b"retry:", b":")
@@ -50,7 +50,7 @@ class Rewriter(Protocol):
 class Reading:
     """A stream's events as they arrive. Whoever stops half-way leaves the rest to whoever goes on."""
 
-    def __init__(self, answer: Answer, beginning: bytes, limit_bytes: int) -> None:
+    def __init__(self, answer: Relayed, beginning: bytes, limit_bytes: int) -> None:
         """`beginning` has been read of the answer already; an event may have `limit_bytes`."""
         self.answer = answer
         self._parser = EventParser(limit_bytes)
@@ -93,7 +93,7 @@ class _CallerWriter:
 
 async def relay_file(
     request: web.BaseRequest,
-    answer: Answer,
+    answer: Relayed,
     crossing: Mapping[str, str],
     *,
     listener: Listener,
@@ -128,7 +128,7 @@ def _reset(request: web.BaseRequest) -> None:
         request.transport.abort()
 
 
-async def _next_piece(answer: Answer, record: Record) -> bytes:
+async def _next_piece(answer: Relayed, record: Record) -> bytes:
     try:
         return await answer.next_piece()
     except AttemptFailed as failed:
@@ -136,7 +136,7 @@ async def _next_piece(answer: Answer, record: Record) -> bytes:
         raise BrokenOff(failed.message) from failed
 
 
-async def begin_stream(answer: Answer, limit_bytes: int) -> bytes | dict[str, Any]:
+async def begin_stream(answer: Relayed, limit_bytes: int) -> bytes | dict[str, Any]:
     """What a streamed request got: the first bytes of a stream (often none yet), or the run as one JSON object.
 
     Vendors mislabel streams and answer plain JSON; both are understood. Raises AttemptFailed for anything else (HTML,
@@ -254,7 +254,7 @@ async def hear_run(reading: Reading, on_run: OnRun, limit_bytes: int) -> None:
         reading.take(piece)
 
 
-async def _next_or_comment(answer: Answer, writer: _CallerWriter, comment_s: float) -> bytes:
+async def _next_or_comment(answer: Relayed, writer: _CallerWriter, comment_s: float) -> bytes:
     """The next bytes of a stream, b"" at its end; comments go out while it is silent. Raises AttemptFailed."""
     while True:
         try:

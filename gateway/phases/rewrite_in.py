@@ -8,7 +8,7 @@ from html import unescape
 from typing import Any
 
 from gateway import codec, shapes
-from gateway.errors import NEVER_REPEAT, GatewayError
+from gateway.errors import NEVER_REPEAT, GatewayError, error_fields
 from gateway.lists import Page, complete
 from gateway.model import Reply, Target
 from gateway.operations import DELETED_OBJECTS, Operation
@@ -26,7 +26,6 @@ CROSSING_TO_CALLER = (
 `x-request-id` as `x-upstream-request-id`. Everything else stays here: cookies, organisation, project, servers."""
 
 _PROSE_LIMIT = 2000
-_DEPTH_LIMIT = 100
 _TAGS = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 """Written so that the time grows with the text and not with its square."""
 
@@ -117,31 +116,6 @@ def in_envelope(raw: bytes, public: PublicIds, *, default_type: str, default_cod
         "code": fields.pop("code", None) or default_code,
     }
     return codec.dumps({"error": error | rewrite_all_prose(fields, public.in_prose)})
-
-
-def error_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of an error body of any shape; `message` is a text or missing. What is no JSON, or absurdly deep,
-    has none."""
-    try:
-        document = codec.loads(raw)
-    except ValueError:
-        return {}
-    if codec.is_deeper_than(document, raw, _DEPTH_LIMIT):
-        return {}
-    inner = document.get("error") if type(document) is dict else None
-    if type(inner) is dict:
-        fields = dict(inner)
-    elif type(document) is dict:
-        fields = {name: document[name] for name in ("type", "param", "code") if name in document}
-        # Frameworks say the status in `error` ("Not Found") and what happened beside it.
-        names = ("message", "detail", "description", "error_description", "error", "title")
-        fields["message"] = next((document[name] for name in names if document.get(name)), None)
-    else:
-        fields = {"message": document}
-    message = fields.get("message")
-    if message is not None and type(message) is not str:
-        fields["message"] = codec.dumps(message).decode()
-    return fields
 
 
 def _prose(raw: bytes) -> str:

@@ -18,7 +18,7 @@ from gateway.phases.receive import Body
 from gateway.protocols import SAME, Translation
 from gateway.vendors.vendor import Vendor
 
-CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent")
+CROSSING_TO_PROVIDER = ("Content-Type", "Accept", "User-Agent", "Last-Event-ID")
 """The caller's headers that go to the provider as they are; besides them every `x-stainless-*` and the caller's
 `OpenAI-Beta`, in the vendor's dialect. Everything else stays here: keys, cookies, organisation and project."""
 

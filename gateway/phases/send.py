@@ -12,7 +12,7 @@ from gateway.errors import AttemptFailed
 from gateway.model import Outbound
 from gateway.operations import DELETED_OBJECTS, Operation
 from gateway.phases.receive import Body
-from gateway.upstream import Answer, Upstream
+from gateway.upstream import Relayed, Upstream
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,11 @@ class Response:
     headers: Mapping[str, str]
     raw: bytes = b""
     document: Any = None
-    relayed: Answer | None = None
+    relayed: Relayed | None = None
     key: str = ""
+    again: str | None = None
+    """What leads to the beginning of the stream that is relayed, where it can be told again: ids of thread and run, and
+    the event before it."""
 
     @property
     def is_success(self) -> bool:

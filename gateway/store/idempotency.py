@@ -122,9 +122,11 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """The answer went out while it arrived; `run` is the public id of the run that it told of."""
+    """The answer went out while it arrived; `run` is the public id of the run that it told of. `again` leads to the
+    stream's beginning, where it can be told again."""
 
     run: str | None = None
+    again: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +303,8 @@ def _encode(outcome: Outcome) -> tuple[str, bytes, bytes]:
     match outcome:
         case Kept(status, headers, body):
             return "kept", codec.dumps({"status": status, "headers": dict(headers)}), body
-        case Streamed(run):
-            return "streamed", codec.dumps({"run": run}), b""
+        case Streamed(run, again):
+            return "streamed", codec.dumps({"run": run, "again": again}), b""
         case TooLarge(ids):
             return "large", codec.dumps({"ids": dict(ids)}), b""
         case Unknown():
@@ -316,7 +318,7 @@ def _decode(state: bytes, head: bytes, body: bytes) -> Outcome:
         case b"kept":
             return Kept(told["status"], told["headers"], body)
         case b"streamed":
-            return Streamed(told["run"])
+            return Streamed(told["run"], told.get("again"))
         case b"large":
             return TooLarge(told["ids"])
         case _:

@@ -1,0 +1,131 @@
+"""Asking a provider's model: one call, through the same pools, keys, retries and limits as what is forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+
+from gateway import __version__
+from gateway.attempts import Send, Sending
+from gateway.engine.models.generation import Delta, Failure, Generation, ModelRequest, Usage
+from gateway.engine.models.model_api import Reader
+from gateway.engine.models.offers import CannotCarry
+from gateway.errors import AttemptFailed, GatewayError
+from gateway.model import Outbound, Target
+from gateway.operations import Operation
+from gateway.phases.receive import Body
+from gateway.phases.rewrite_out import account_headers, url_of
+from gateway.protocols import SAME
+from gateway.store.key_states import KeyPlace
+from gateway.telemetry import Record
+from gateway.upstream import Relayed
+
+ASK_MODEL = Operation("ask_model", "POST", "", "generation", "any", {}, is_repeatable=True)
+"""No caller's operation. An answer that nobody got is nowhere kept, so a call that failed may be made again."""
+
+CountTokens = Callable[[KeyPlace, int, float], None]
+"""A key's place, the tokens that a call with it took, and when, in seconds since 1970."""
+
+_FIGURES_S = 2.0
+"""The model has said why it stopped: how long its figures are waited for."""
+_END_S = 0.05
+"""How long the end of the connection's answer is waited for, so that the connection can be used again."""
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "text/event-stream",
+    "Accept-Encoding": "identity",
+    "User-Agent": f"threads-gateway/{__version__}",
+}
+
+
+class Asking:
+    """Lives as long as the process. `clock` tells seconds since 1970."""
+
+    def __init__(self, send: Send, count_tokens: CountTokens, *, clock: Callable[[], float] = time.time) -> None:
+        self._send = send
+        self._count_tokens = count_tokens
+        self._clock = clock
+
+    async def __call__(
+        self, target: Target, generation: Generation, record: Record, *, patience_s: float
+    ) -> AsyncGenerator[Sequence[Delta], None]:
+        """What the model says, as it arrives; the last delta is a Finish or a Failure. Raises nothing. To be closed
+        (`contextlib.aclosing`) by who stops listening: that stops the vendor."""
+        api = target.provider.model_api
+        assert api is not None
+        try:
+            request = api.build(generation)
+            patience_s = min(patience_s, target.provider.timeouts.total_s)
+            response = await self._send(_sending(target, generation.model, request, patience_s), record)
+        except CannotCarry as exc:
+            yield [Failure("invalid_prompt", exc.fault.message)]
+            return
+        except GatewayError as error:
+            yield [_as_failure(error)]
+            return
+        if response.relayed is None:
+            yield _masked([api.failure(response.status, response.headers, response.raw, now=self._clock())], target)
+            return
+        reader = api.read(_make_call_id)
+        async with response.relayed as answer:
+            while not reader.is_over:
+                deltas = await _read_on(reader, answer)
+                for delta in deltas:
+                    if isinstance(delta, Usage):
+                        place = KeyPlace(target.account.route, response.key)
+                        self._count_tokens(place, delta.total_tokens, self._clock())
+                if deltas:
+                    yield _masked(deltas, target)
+            await _read_end(answer)
+
+
+def _sending(target: Target, model: str, request: ModelRequest, patience_s: float) -> Sending:
+    path, _, query = request.path.partition("?")
+    headers = {**_HEADERS, **account_headers(target), **request.headers}
+    outbound = Outbound("POST", url_of(target.provider, path, query), headers)
+    deadline = asyncio.get_running_loop().time() + patience_s
+    body = Body(document={"model": model})
+    return Sending(ASK_MODEL, target, {}, outbound, body, request.body, SAME, deadline)
+
+
+async def _read_on(reader: Reader, answer: Relayed) -> list[Delta]:
+    """What the next piece says, or what the end of the answer means."""
+    try:
+        async with asyncio.timeout(_FIGURES_S if reader.is_answered else None):
+            piece = await answer.next_piece()
+    except TimeoutError:
+        return reader.cut("")
+    except AttemptFailed as failed:
+        return reader.cut(f"the model's provider {failed.message}")
+    return reader.feed(piece) if piece else reader.close()
+
+
+async def _read_end(answer: Relayed) -> None:
+    try:
+        async with asyncio.timeout(_END_S):
+            while await answer.next_piece():
+                pass
+    except (TimeoutError, AttemptFailed):
+        return
+
+
+def _make_call_id(index: int) -> str:
+    return "call_" + secrets.token_hex(12)
+
+
+def _as_failure(error: GatewayError) -> Failure:
+    """What kept us from asking, in our own words."""
+    return Failure("rate_limit_exceeded" if error.status == 429 else "server_error", error.message)
+
+
+def _masked(deltas: list[Delta], target: Target) -> list[Delta]:
+    """Vendors repeat keys in their errors; those without a known look are known here."""
+    if not isinstance(failed := deltas[-1], Failure):
+        return deltas
+    message = failed.message
+    for key in target.account.keys:
+        message = message.replace(key.secret.reveal(), "***")
+    return [*deltas[:-1], replace(failed, message=message)]

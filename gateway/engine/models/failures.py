@@ -1,0 +1,130 @@
+"""What a vendor's error means for a run: one of the three codes of `last_error`, and words for the caller.
+
+| the vendor says                               | code                  | message
+| 401, 402, 403, no money, a key's fault        | `server_error`        | ours: the vendor speaks of our account
+| 429, or a code that means it                  | `rate_limit_exceeded` | the vendor's
+| 400, 404, 413, 422, or a code about the prompt | `invalid_prompt`     | the vendor's
+| 408, 409, 5xx, anything else                  | `server_error`        | the vendor's
+
+The rows are tried from above. Without words of the vendor's: ours. Errors within a stream have no status; some vendors
+put one in `code` (OpenRouter's errors page: 502; vLLM's issue 6862: 400; read 2026-11-22), and it is taken for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from gateway.engine.models.generation import Failure
+from gateway.errors import error_fields
+from gateway.phases.blame import told_rest_s
+from gateway.phases.judge import OUT_OF_MONEY
+
+_LIMIT = 2000
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(?:(sk|gsk|xai|key|org|proj)[-_]|(AIza))[A-Za-z0-9_*.-]{7,}[A-Za-z0-9_*-]"
+    r"|(?<=Bearer )[^\s'\"]{8,}"
+)
+
+_ABOUT_KEY = {
+    *OUT_OF_MONEY,
+    "invalid_api_key",
+    "invalid_authentication",
+    "authentication_error",
+    "permission_error",
+    "billing_error",
+    "unauthenticated",
+    "permission_denied",
+    "unauthorized",
+}
+_TOO_FAST = {
+    "rate_limit_exceeded",
+    "rate_limit_error",
+    "rate_limit_reached",
+    "too_many_requests",
+    "toomanyrequests",
+    "resource_exhausted",
+    "requests",  # OpenAI's type of a 429 is what ran out
+    "tokens",
+}
+_ABOUT_PROMPT = {
+    "invalid_prompt",
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicyviolation",
+    "moderation",
+    "context_length_exceeded",
+    "string_above_max_length",
+    "invalid_image_url",
+    "invalid_image_format",
+    "image_parse_error",
+    "model_not_found",
+    "invalid_argument",
+    "invalid_request_error",
+    "badrequesterror",
+}
+"""Codes and types in lower case, of OpenAI, Azure, Anthropic, Gemini, Mistral and vLLM (their references and the error
+bodies in public issues, read 2026-11-22). A code that is missing here only loses to the status."""
+
+_Code = Literal["rate_limit_exceeded", "server_error", "invalid_prompt"]
+_OURS: Mapping[_Code, str] = {
+    "rate_limit_exceeded": "the model's provider is asked too often",
+    "invalid_prompt": "the model's provider does not accept this request",
+    "server_error": "the model's provider failed",
+}
+
+
+def failure_of_answer(status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
+    """For an answer with a status that is no success."""
+    return _failure(status, error_fields(_unwrapped(raw)), told_rest_s(headers, now=now))
+
+
+def failure_in_stream(raw: bytes) -> Failure:
+    """For an error object within an answer that began well."""
+    return _failure(None, error_fields(_unwrapped(raw)), None)
+
+
+def _unwrapped(raw: bytes) -> bytes:
+    """Without the list that Gemini's compatible endpoint puts around it (OpenChatCut#6, read 2026-11-22)."""
+    text = raw.strip()
+    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else raw
+
+
+def unreadable(what: str) -> Failure:
+    return Failure("server_error", f"the model's provider {what}")
+
+
+def _failure(status: int | None, fields: Mapping[str, Any], retry_after_s: float | None) -> Failure:
+    told = [str(fields[name]) for name in ("code", "type", "status") if fields.get(name) is not None]
+    vendor_code = next(iter(told), None)
+    words = {word.lower() for word in told}
+    status = status or next((int(word) for word in told if re.fullmatch(r"[45][0-9]{2}", word)), None)
+    if _is_about_key(status, words):
+        ours = "the model's provider does not let the gateway in; whoever runs it has to act"
+        return Failure("server_error", ours, retry_after_s, vendor_code)
+    code = _code(status, words)
+    message = fields.get("message")
+    said = _mask(message.strip())[:_LIMIT] if isinstance(message, str) else ""
+    ours = _OURS[code] + (f" (status {status})" if status else "")
+    return Failure(code, said or ours, retry_after_s, vendor_code)
+
+
+def _is_about_key(status: int | None, words: set[str]) -> bool:
+    if words & _ABOUT_KEY or status in (401, 402):
+        return True
+    return status == 403 and not words & (_ABOUT_PROMPT - {"invalid_request_error"})
+
+
+def _code(status: int | None, words: set[str]) -> _Code:
+    if status == 429 or words & _TOO_FAST:
+        return "rate_limit_exceeded"
+    if status is not None and status >= 500:
+        return "server_error"
+    if status in (400, 404, 413, 422) or words & _ABOUT_PROMPT:
+        return "invalid_prompt"
+    return "server_error"
+
+
+def _mask(text: str) -> str:
+    return _SECRET.sub(lambda found: f"{found[1]}-***" if found[1] else "***", text)

@@ -1,0 +1,81 @@
+"""The seam between the engine and the APIs of models.
+
+A file beside this one defines a frozen dataclass with the methods of `ModelApi`; its fields are what vendors of that
+API differ in, with the inventor's own behaviour as default, and its `DIALECTS` names the known ones. All of it is pure:
+the engine signs, sends, waits and keeps the time.
+
+What each API will need, and where the seam has room for it (from the vendors' public references, November 2026):
+
+OpenAI chat completions (`chat_completions.py`)
+    Here already.
+OpenAI Responses
+    `turns` → `input` items with `store: false`; reasoning comes as `Carried` (`include:
+    ["reasoning.encrypted_content"]`) and goes back before its call, which is why `Round.items` are in order. Hosted
+    tools are `HostedTool`s, their calls `HostedCall` deltas that become run steps; citations are `Annotation`s, whose
+    text's `index` counts content parts. Errors: `response.failed`, and `error` events without a wrapper.
+Anthropic Messages
+    `instructions` → `system`; a round is one assistant message (thinking, text, `tool_use`) and one user message that
+    begins with all its `tool_result`s; neighbours of one role are joined by the vendor, so `history.settle` is enough,
+    but the first message must be the user's. `max_tokens` is required: a field of the
+    dialect says which when the caller gave no limit. `cache_control` marks are set by the file itself. Stop reasons:
+    `end_turn`, `max_tokens`, `stop_sequence`, `tool_use`, `pause_turn` (→ `paused`), `refusal` (→ `content_filter`).
+    Errors have types (`overloaded_error`); how long to wait may stand in `anthropic-ratelimit-*`. Temperature ends
+    at 1: `Offer.max_temperature`.
+Gemini `streamGenerateContent`
+    The model is part of `ModelRequest.path`, with `alt=sse`. `instructions` → `systemInstruction`; functions with a
+    subset of JSON schema: what lies beyond is a `Fault` of the file's own in `faults`. Calls have no ids: the maker
+    gives them, and the response is paired by name and order within the `Round`. Thought signatures are `Carried`.
+    `promptFeedback.blockReason` → `Failure` `invalid_prompt`; `SAFETY` and the like → `content_filter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.engine.models.generation import Delta, Failure, Generation, Json, ModelRequest
+from gateway.engine.models.offers import Fault
+
+MakeCallId = Callable[[int], str]
+"""The index of a call in its generation → an id for it, where the vendor gave none. Asked at most once an index."""
+
+
+class Reader(Protocol):
+    """One answer with a status of success, while it arrives. `generation` says what order its deltas keep."""
+
+    @property
+    def is_answered(self) -> bool:
+        """The model has said why it stopped; only figures can follow. Worth waiting a second, not a stall's time:
+        `cut` then gives an answer that is whole."""
+
+    @property
+    def is_over(self) -> bool:
+        """The last delta was given: whatever the vendor still sends is nothing to read."""
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        """What these bytes complete; a chunk may end anywhere. Nothing, once it is over."""
+
+    def close(self) -> list[Delta]:
+        """The answer ended in good order. Gives the end, if it was not given yet."""
+
+    def cut(self, why: str) -> list[Delta]:
+        """The answer broke off or stood still too long; `why` is told to the caller if the answer is not whole."""
+
+
+class ModelApi(Protocol):
+    """One dialect of one API."""
+
+    def faults(self, body: Json) -> tuple[Fault, ...]:
+        """What a body that creates or changes an assistant, thread, message or run asks of the model in vain. Its
+        shape has been checked already."""
+
+    def build(self, generation: Generation) -> ModelRequest:
+        """Raises `CannotCarry` where the generation says what this dialect cannot: a body that came in before the
+        provider changed its dialect."""
+
+    def read(self, make_call_id: MakeCallId) -> Reader:
+        """A reader for one answer."""
+
+    def failure(self, status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
+        """What an answer without success means for the run. Names of `headers` are lower case or the mapping does not
+        mind; `now` is seconds since 1970, for vendors that name a date."""

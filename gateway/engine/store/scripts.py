@@ -1,0 +1,61 @@
+"""Sending scripts: by their digest, with the text only to a server that does not know it yet.
+
+Other parts of the gateway send the text each time; these scripts are long, and a run takes a dozen of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.client import NEVER_DECODE
+from redis.exceptions import NoScriptError
+
+from gateway.store.coalescer import Script, Word
+from gateway.store.connection import Store
+
+Call = tuple[Sequence[str], Sequence[Word]]
+"""Keys, all of one slot, and arguments."""
+
+
+async def run_script(store: Store, script: Script, keys: Sequence[str], *arguments: Word) -> Any:
+    """The script's answer, with words as bytes. Raises StoreAway."""
+    return await store.run(lambda redis: _send(redis, script, keys, arguments))
+
+
+async def run_often(store: Store, script: Script, calls: Sequence[Call]) -> list[Any]:
+    """One script's answers to several calls, sent together. Raises StoreAway."""
+    return await store.run(lambda redis: _send_all(redis, script, calls)) if calls else []
+
+
+async def read_fields(store: Store, key: str, fields: Sequence[str]) -> list[bytes | None]:
+    """Fields of a hash. Raises StoreAway."""
+    return await store.run(lambda redis: _read(redis, key, fields))
+
+
+async def _read(redis: Redis, key: str, fields: Sequence[str]) -> list[bytes | None]:
+    found: list[bytes | None] = await redis.execute_command("HMGET", key, *fields, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
+    return found
+
+
+async def _send(redis: Redis, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+    try:
+        return await _execute(redis, "EVALSHA", script.digest, (keys, arguments))
+    except NoScriptError:
+        return await _execute(redis, "EVAL", script.text, (keys, arguments))
+
+
+async def _send_all(redis: Redis, script: Script, calls: Sequence[Call]) -> list[Any]:
+    async with redis.pipeline(transaction=False) as pipe:
+        # Before the first call, so that none is refused for a script that the server does not know.
+        pipe.script_load(script.text)
+        for call in calls:
+            _execute(pipe, "EVALSHA", script.digest, call)
+        answers: list[Any] = await pipe.execute()
+        return answers[1:]
+
+
+def _execute(client: Any, command: str, script: str, call: Call) -> Any:
+    keys, arguments = call
+    return client.execute_command(command, script, len(keys), *keys, *arguments, **{NEVER_DECODE: True})

@@ -1,0 +1,107 @@
+"""Threads: made with their first messages, modified, deleted with everything below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.engine.store.activity import Activity
+from gateway.engine.store.documents import THREAD_PATCHES, Document, as_patches, assemble, encode
+from gateway.engine.store.ids import mint_word
+from gateway.engine.store.keys import NAMES, events_key, thread_key, thread_keys
+from gateway.engine.store.messages import APPEND, as_words
+from gateway.engine.store.results import Absent, Done
+from gateway.engine.store.scripts import read_fields, run_script
+from gateway.store.coalescer import Script
+from gateway.store.connection import Store
+
+_FIELDS = ("object", *THREAD_PATCHES)
+_STREAMS_LIMIT = 100
+
+# ARGV: document, now, messages.
+_CREATE = Script(
+    NAMES
+    + APPEND
+    + """
+if redis.call('EXISTS', T) == 0 then
+  redis.call('HSET', T, 'object', ARGV[1], 'used', ARGV[2])
+  append(3)
+end
+return 1
+"""
+)
+# ARGV: number of fields, fields, names and patches.
+_MODIFY = Script(
+    NAMES
+    + """
+if redis.call('HEXISTS', T, 'object') == 0 then return false end
+local count = tonumber(ARGV[1])
+if #ARGV > 1 + count then redis.call('HSET', T, unpack(ARGV, 2 + count)) end
+return redis.call('HMGET', T, unpack(ARGV, 2, 1 + count))
+"""
+)
+# KEYS: the thread's, then streams. ARGV: mark, the latest time of use at which it is still deleted. A thread that was
+# used since stays.
+_DELETE = Script(
+    NAMES
+    + """
+local found = redis.call('HMGET', T, 'deleted', 'object', 'used')
+if found[1] then return found[1] == ARGV[1] and 'deleted' or 'absent' end
+if not found[2] then return 'absent' end
+if ARGV[2] ~= '' and (tonumber(found[3]) > tonumber(ARGV[2]) or redis.call('EXISTS', A) == 1) then return 'used' end
+redis.call('UNLINK', unpack(KEYS))
+redis.call('HSET', T, 'deleted', ARGV[1])
+return 'deleted'
+"""
+)
+
+
+class Threads:
+    """All of them."""
+
+    def __init__(self, store: Store, activity: Activity) -> None:
+        self._store = store
+        self._activity = activity
+
+    async def create(self, thread: Document, messages: Sequence[Document], *, now: float) -> Done:
+        """Raises StoreAway, as all of these do."""
+        await self._activity.note(thread["id"], now)
+        keys = thread_keys(self._store, thread["id"])
+        await run_script(self._store, _CREATE, keys, encode(thread), repr(now), *as_words(messages))
+        return Done()
+
+    async def get(self, thread: str) -> Document | Absent:
+        found = await read_fields(self._store, thread_key(self._store, thread, "t"), _FIELDS)
+        return assemble(found) or Absent("thread")
+
+    async def modify(self, thread: str, changes: Mapping[str, Any]) -> Document | Absent:
+        """The thread with these members set."""
+        patches = as_patches(changes, THREAD_PATCHES)
+        keys = thread_keys(self._store, thread)
+        found = await run_script(self._store, _MODIFY, keys, len(_FIELDS), *_FIELDS, *patches)
+        return assemble(found) if found else Absent("thread")
+
+    async def delete(self, thread: str, *, now: float) -> Done | Absent:
+        """With everything below it. Whoever works on a run of it finds it gone at the next write."""
+        return Done() if await self._delete(thread, now, None) == b"deleted" else Absent("thread")
+
+    async def delete_unused(self, thread: str, *, since: float, now: float) -> bool:
+        """Delete it unless it was written to later than `since`, or has a run in work. Whether it is gone now."""
+        return await self._delete(thread, now, since) != b"used"
+
+    async def _delete(self, thread: str, now: float, since: float | None) -> bytes:
+        # The trace it leaves must be found again, by `Retention`, even if this ends between the two.
+        await self._activity.note_deletion(thread, now)
+        streams = await self._streams(thread)
+        until = "" if since is None else repr(since)
+        keys = [*thread_keys(self._store, thread), *streams]
+        answer: bytes = await run_script(self._store, _DELETE, keys, mint_word(), until)
+        if answer != b"used":
+            await self._activity.forget(thread)
+        return answer
+
+    async def _streams(self, thread: str) -> list[str]:
+        """Of the latest runs. Those of runs before them have expired, or are about to."""
+        index = thread_key(self._store, thread, "ri")
+        runs = await self._store.run(lambda redis: redis.zrange(index, 0, _STREAMS_LIMIT - 1, desc=True))
+        return [events_key(self._store, thread, str(run)) for run in runs]
