@@ -94,7 +94,10 @@ def _sending(target: Target, model: str, request: ModelRequest, patience_s: floa
 async def _read_on(reader: Reader, answer: Relayed) -> list[Delta]:
     """What the next piece says, or what the end of the answer means."""
     try:
-        async with asyncio.timeout(_FIGURES_S if reader.is_answered else None):
+        if reader.is_answered:
+            async with asyncio.timeout(_FIGURES_S):
+                piece = await answer.next_piece()
+        else:
             piece = await answer.next_piece()
     except TimeoutError:
         return reader.cut("")

@@ -12,7 +12,7 @@ from gateway.engine.store.events import LAST, LAST_DATA, Event, EventId, publish
 from gateway.engine.store.results import Claim
 from gateway.store.connection import Store, StoreAway
 
-BATCH_S = 0.03
+BATCH_S = 0.05
 PENDING_BYTES = 4 * 2**20
 _AT_ONCE = 256
 
