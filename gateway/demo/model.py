@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 ENDINGS = {"fail": "failed", "truncate": "incomplete", "expire": "expired"}
 VERBS = ("call", "again")
+MAX_PIECES = 40
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ def read_arguments(text: str) -> str:
         return "{}"
     try:
         _, end = json.JSONDecoder().raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "{}"
     return text[:end]
+
+
+def split_words(text: str) -> list[str]:
+    """The text in at most MAX_PIECES pieces, at least one word each."""
+    words = re.findall(r"\s*\S+\s*", text) or [text]
+    size = -(-len(words) // MAX_PIECES)
+    return ["".join(words[start : start + size]) for start in range(0, len(words), size)]

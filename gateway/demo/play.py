@@ -1,6 +1,5 @@
 """Lets a run act: asks the pretend model what to do and writes the steps and messages that come of it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,6 @@ PNG = bytes.fromhex(
     "810080d394534a0000000049454e44ae426082"
 )
 OUTPUT_PATH = "sandbox:/mnt/data/plot.csv"
-MAX_DELTAS = 40
 
 MESSAGE_REASONS = {"failed": "run_failed", "incomplete": "max_tokens", "expired": "run_expired"}
 """Why a message is incomplete, by the status that the run ends in."""
@@ -51,7 +49,7 @@ def act(thread: Thread, run: Run, files: Files, stores: Stores) -> None:
     if plan.calls:
         ask_for_outputs(run, plan.calls)
         return
-    speech = Speech([Piece(word) for word in split_words(plan.text)])
+    speech = Speech([Piece(word) for word in model.split_words(plan.text)])
     if plan.plots:
         speech = plot(run, files)
     elif plan.searches:
@@ -192,10 +190,3 @@ def annotate(pieces: list[Piece]) -> Iterator[tuple[str, Json | None]]:
 
 def image_part(file_id: str) -> Json:
     return {"type": "image_file", "image_file": {"file_id": file_id}}
-
-
-def split_words(text: str) -> list[str]:
-    """The text in at most MAX_DELTAS pieces, at least one word each."""
-    words = re.findall(r"\s*\S+\s*", text) or [text]
-    size = -(-len(words) // MAX_DELTAS)
-    return ["".join(words[start : start + size]) for start in range(0, len(words), size)]
