@@ -21,7 +21,7 @@ from gateway.app import App
 from gateway.config import Config, load
 from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
-from tests.simulators import find_vendors
+from tests.simulators import find_models, find_vendors
 from tests.simulators.base import Simulator
 from tests.table import as_property, evidence_of
 from tests.wire import Wire
@@ -135,13 +135,14 @@ StartGateway = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start_vendor() -> AsyncIterator[StartVendor]:
-    """Start a vendor's simulator: `await start_vendor("aimlapi")`; `name` for a second one of the same vendor."""
+    """Start a vendor's simulator: `await start_vendor("aimlapi")`; `name` for a second one of the same vendor. Over
+    those of `find_models` (`openai_chat`) the gateway serves threads."""
     started: list[Simulator] = []
 
     async def start(vendor: str = "openai", *, name: str | None = None, **settings: Any) -> Vendor:
         name = name or vendor
         keys = {f"sk-{name}-acme-one": "acme", f"sk-{name}-acme-two": "acme", f"sk-{name}-bolt-one": "bolt"}
-        simulator = find_vendors()[vendor](**{"keys": keys, **settings})
+        simulator = (find_vendors() | find_models())[vendor](**{"keys": keys, **settings})
         await simulator.start()
         started.append(simulator)
         return Vendor(name, simulator)
@@ -199,6 +200,7 @@ def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
             vendor.name: {
                 "vendor": vendor.simulator.dialect.name,
                 "base_url": vendor.simulator.url,
+                **vendor.simulator.settings,
                 "accounts": {
                     "acme": {
                         "keys": {"one": f"${{{_env(vendor)}_0}}", "two": f"${{{_env(vendor)}_1}}"},

@@ -53,6 +53,11 @@ class Simulator(DemoServer):
             world.ground.ignores_cursor = cursor
             world.ground.ignores_limit = limit
 
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What a configuration says of this provider beside its vendor, address and accounts."""
+        return {}
+
     def options_of(self, account: str) -> Mapping[str, str]:
         """What a configuration says of an account beside its keys."""
         return {}

@@ -51,8 +51,8 @@ class ChatCompletions(Simulator):
         """Of all completions that were asked for, in order."""
         return [read_json(each.body) for each in self.journal if each.path.endswith("/chat/completions")]
 
-    def settings_of(self) -> Mapping[str, str]:
-        """What a configuration says of a provider that serves threads over this vendor."""
+    @property
+    def settings(self) -> Mapping[str, str]:
         return {"serve": "threads", "model_api": "chat_completions"}
 
     def reply(self, ask: Ask) -> Reply:
@@ -125,6 +125,7 @@ _DIALECTS: Mapping[str, Dialect] = {
     "mistral": replace(_OPENAI, error_body=bare_error),
     "gemini": replace(_OPENAI, prefix="/v1beta/openai", error_body=google_error),  # type: ignore[arg-type]
     "vllm": replace(_OPENAI, error_body=bare_error),
+    "vllm_before": replace(_OPENAI, error_body=bare_error),
     "openrouter": replace(_OPENAI, prefix="/api/v1"),
     "aimlapi": replace(_OPENAI, name="aimlapi"),
 }
