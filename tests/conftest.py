@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from gateway import telemetry
 from gateway.app import App
-from gateway.config import Config, load
+from gateway.config import Config, Provider, load
 from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
 from tests.simulators import find_models, find_vendors
@@ -188,6 +188,13 @@ async def dial() -> AsyncIterator[Dial]:
     yield dialled
     for wire in wires:
         wire.close()
+
+
+@pytest.fixture
+def serving() -> None:
+    """For tests of threads that the gateway serves: skips them as long as no provider can be told to."""
+    if "serve" not in Provider.model_fields:
+        pytest.skip("a provider cannot be told to serve threads")
 
 
 def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:

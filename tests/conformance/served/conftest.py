@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Provider
 from tests.conformance.conftest import ok
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
 from tests.simulators.chat_completions import ChatCompletions
@@ -78,10 +77,8 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 @pytest.fixture
-def serve(start_vendor: StartVendor, start_gateway: StartGateway) -> Serve:
+def serve(serving: None, start_vendor: StartVendor, start_gateway: StartGateway) -> Serve:
     """Start a gateway over the model of this name: `await serve("groq_chat")`."""
-    if "serve" not in Provider.model_fields:
-        pytest.skip("a provider cannot yet be told to serve threads")
 
     async def start(name: str = "openai_chat", **settings: Any) -> Served:
         vendor: Vendor = await start_vendor(name)

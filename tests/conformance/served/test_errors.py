@@ -9,7 +9,6 @@ import pytest
 from tests.conformance.conftest import ok
 from tests.conformance.served.conftest import ADD, FIND, Served
 
-
 PREFIXES = {"message": "msg", "run": "run", "step": "step"}
 
 
