@@ -39,6 +39,8 @@ class ChatCompletions(Simulator):
     manner: Manner = field(default_factory=Manner)
     taste: Taste = field(default_factory=Taste)
     models: frozenset[str] | None = None
+    called: str | None = None
+    """The dialect's name in a configuration, where it has one."""
     _script: deque[Say] = field(default_factory=deque, init=False)
     _owed: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
@@ -53,7 +55,8 @@ class ChatCompletions(Simulator):
 
     @property
     def settings(self) -> Mapping[str, str]:
-        return {"serve": "threads", "model_api": "chat_completions"}
+        dialect = {"dialect": self.called} if self.called else {}
+        return {"serve": "threads", "model_api": "chat_completions", **dialect}
 
     def reply(self, ask: Ask) -> Reply:
         key = self.key_of(ask)
@@ -133,8 +136,9 @@ _DIALECTS: Mapping[str, Dialect] = {
 
 
 def _maker(vendor: str) -> Callable[..., ChatCompletions]:
+    called = vendor if vendor in ("mistral", "deepseek", "gemini", "ollama") else None
     taste = TASTES.get(vendor, TASTES["openai"])
-    return partial(ChatCompletions, _DIALECTS.get(vendor, _OPENAI), manner=MANNERS[vendor], taste=taste)
+    return partial(ChatCompletions, _DIALECTS.get(vendor, _OPENAI), manner=MANNERS[vendor], taste=taste, called=called)
 
 
 MODELS: Mapping[str, Callable[..., ChatCompletions]] = {f"{vendor}_chat": _maker(vendor) for vendor in MANNERS}

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from openai import AsyncAssistantEventHandler
 
-from gateway.engine.models.chat_completions import DIALECTS
 from tests.conformance import test_sdk as scenarios
 from tests.conformance.served.conftest import ADD, FIND, Serve, Served
 from tests.conformance.test_sdk import POLL, Scenario, asking, checked, last_content, outputs_for
@@ -19,9 +18,6 @@ from tests.simulators import faults, find_models
 from tests.simulators.chat_answers import Answer, Calls, Says, calls, says
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-
-MODELS = sorted(name for name in find_models() if name.removesuffix("_chat") not in DIALECTS.keys() - {"openai"})
-"""Those that the engine's first dialect is for."""
 
 
 async def endings(sdk: Any) -> None:
@@ -52,7 +48,7 @@ async def test_the_sdk_works_as_with_openai(scenario: Scenario, served: Served, 
     assert {line["status"] for line in events.named("request.done")} == {200}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", sorted(find_models()))
 async def test_over_every_model_a_conversation_with_tools_is_the_same(model: str, serve: Serve) -> None:
     """Streamed and polled."""
     served = await serve(model)
