@@ -160,7 +160,8 @@ MANNERS = {
     "openrouter": Manner(keep_alive=b": OPENROUTER PROCESSING\n\n", error="reason", thoughts="reasoning"),
     "xai": Manner(usage="before_last"),
     "aimlapi": Manner(),
-    "plain": Manner(usage="never", says_done=False, whole_calls=True, arguments_as_object=True),
+    "tgi": Manner(whole_calls=True, arguments_as_object=True),
+    "plain": Manner(usage="never", says_done=False, whole_calls=True),
 }
 """By vendor; `plain` is a server that does the least that can be read."""
 

@@ -174,14 +174,17 @@ REFUSALS: Mapping[str, tuple[int, Json]] = {
         },
     ),
     "filtered": (400, {"message": "The response was filtered.", "code": "content_filter", "param": "prompt"}),
-    "wrong key": (401, {"message": "Incorrect API key provided: sk-acme-***.", "code": "invalid_api_key"}),
+    "wrong key": (401, {"message": "Incorrect API key provided: sk-acme-o***1111.", "code": "invalid_api_key"}),
     "no money": (402, {"message": "Insufficient balance.", "code": "insufficient_balance"}),
-    "forbidden": (403, {"message": "Project proj_acme has no access to this model.", "code": "model_not_allowed"}),
+    "forbidden": (
+        403,
+        {"message": "Project `proj_9f3KxTq2LmZ0` has no access to this model.", "code": "model_not_allowed"},
+    ),
     "no model": (404, {"message": "The model `m` does not exist.", "code": "model_not_found"}),
     "too fast": (
         429,
         {
-            "message": "Rate limit reached for requests in organization org-acme. Please try again in 1s.",
+            "message": "Rate limit reached for requests in organization org-9f3KxTq2LmZ0 on tokens per min. Please try again in 1s.",
             "type": "requests",
             "code": "rate_limit_exceeded",
         },

@@ -48,9 +48,9 @@ async def test_the_sdk_works_as_with_openai(scenario: Scenario, served: Served, 
     assert {line["status"] for line in events.named("request.done")} == {200}
 
 
-@pytest.mark.parametrize("model", sorted(find_models()))
+@pytest.mark.parametrize("model", sorted(find_models().keys() - {"tgi_chat"}))
 async def test_over_every_model_a_conversation_with_tools_is_the_same(model: str, serve: Serve) -> None:
-    """Streamed and polled."""
+    """Streamed and polled. Whoever sends arguments as objects says nothing of how they were written, and stays out."""
     served = await serve(model)
     async with served.gateway.sdk() as sdk:
         await scenarios.streams(sdk, tools=[ADD])
