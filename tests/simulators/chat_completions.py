@@ -184,7 +184,7 @@ REFUSALS: Mapping[str, tuple[int, Json]] = {
     "too fast": (
         429,
         {
-            "message": "Rate limit reached for requests in organization org-9f3KxTq2LmZ0 on tokens per min. Please try again in 1s.",
+            "message": "Rate limit reached for requests in organization org-9f3KxTq2LmZ0. Please try again in 1s.",
             "type": "requests",
             "code": "rate_limit_exceeded",
         },
