@@ -68,7 +68,7 @@ EVENTS: dict[str, str] = {
     "valkey.adopted": "an embedded Valkey that another process started is used",
     "valkey.exited": "the embedded Valkey ended by itself; it is started again",
     "signing_key.made": "a signing key was made beside the embedded Valkey; back it up",
-    "demo.started": "the bundled demo provider runs",
+    "demo.started": "the bundled echo model runs",
 }
 """Every event the gateway logs, and what it means."""
 

@@ -25,6 +25,8 @@ from tests.conftest import eventually
 ROOT = Path(gateway.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("threads-gateway")
 PATIENCE_S = 20
+VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY")
+"""Whoever runs these tests may have them: the demo would spend money."""
 
 
 class Serving:
@@ -96,6 +98,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=file,
                 cwd=tmp_path,
+                env={name: value for name, value in os.environ.items() if name not in VENDOR_KEYS},
                 start_new_session=True,
             )
         started.append(Serving(process, stderr))
@@ -132,7 +135,7 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Demo:
+def demo(serving: None, tmp_path: Path) -> Demo:
     return Demo(tmp_path)
 
 
@@ -169,7 +172,10 @@ class LongStream:
 async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_it(serve: Serve, demo: Demo) -> None:
     serving = await serve(demo.path)
     greeting = await serving.said("END")
-    assert f"listens on {demo.url}, with a demo provider" in greeting
+    assert f"listens on {demo.url}. " in greeting
+    assert (
+        "a small echo model answers. With OPENAI_API_KEY or AIMLAPI_KEY in the environment a real one does." in greeting
+    )
 
     curl = greeting.partition("  curl ")[2].partition("\n\n")[0]
     _, url, *options = shlex.split(curl.replace("\\\n", " "))
@@ -274,7 +280,7 @@ async def fails(serve: Serve, demo: Demo) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("vendor: aimlapi", "wendor: aimlapi", "providers.demo.wendor: no such setting"),
+        ("vendor: openai", "wendor: openai", "providers.demo.wendor: no such setting"),
         ("file:demo-provider.key", "${NO_SUCH_SECRET_HERE}", "the environment has no NO_SUCH_SECRET_HERE"),
     ],
 )
@@ -289,12 +295,12 @@ async def test_a_configuration_that_is_wrong_is_told_by_line(
     assert len(told) == (2 if "wendor" in new else 1)
 
 
-@pytest.mark.parametrize("whose", ["the listener's", "the demo provider's"])
+@pytest.mark.parametrize("whose", ["the listener's", "the echo model's"])
 async def test_a_port_that_is_taken_is_told_in_one_line(whose: str, serve: Serve, demo: Demo) -> None:
     port = demo.port if whose == "the listener's" else demo.demo_port
     with socket.create_server(("127.0.0.1", port)):
         code, told = await fails(serve, demo)
-    who = "cannot listen" if whose == "the listener's" else "the demo provider cannot listen"
+    who = "cannot listen" if whose == "the listener's" else "the echo model cannot listen"
     assert (code, told) == (1, [f"threads-gateway: {who} on 127.0.0.1:{port}: Address already in use"])
 
 
