@@ -103,6 +103,7 @@ async def test_ipv6_is_spoken_too(start_gateway: StartGateway, vendor: Vendor) -
     assert (await gateway.call("GET", "/healthz"))[0] == 200
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK says so of its assistants
 async def test_the_echo_model_answers_behind_a_gateway(
     serving: None, start_gateway: StartGateway, vendor: Vendor
 ) -> None:
