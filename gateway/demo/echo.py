@@ -95,7 +95,7 @@ def _rounds(messages: list[Json]) -> tuple[tuple[str, ...], ...]:
 
 
 def answer(asked: Asked) -> Plan:
-    plan = decide(asked.prompt, tools=(), functions=asked.functions, rounds=asked.rounds)
+    plan = decide(asked.prompt, functions=asked.functions, rounds=asked.rounds)
     if asked.forced is not None and not asked.rounds and not plan.calls:
         return Plan(calls=((asked.forced, "{}"),))
     return Plan(calls=plan.calls[:1]) if asked.one_call and plan.calls else plan

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from gateway.demo.echo import DONE, FAILURE, Asked, words_of
 from gateway.demo.model import Plan
-from gateway.demo.refusal import Json
-from gateway.demo.server import encode_json
+from tests.simulators.threads_server.refusal import Json
+from tests.simulators.threads_server.server import encode_json
 
 # What a model does.
 

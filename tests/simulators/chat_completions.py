@@ -19,14 +19,14 @@ from typing import Any
 from aiohttp import web
 
 from gateway.demo import echo
-from gateway.demo.ask import Ask, read_json
-from gateway.demo.dialect import Dialect, openai_error, openai_wrong_key
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.server import SSE, Reply, encode_json, json_reply
 from tests.simulators import azure, faults, openai
 from tests.simulators.base import Simulator
 from tests.simulators.chat_answers import MANNERS, Answer, Manner, Thinks, of_plan, stream, whole
 from tests.simulators.chat_requests import TASTES, Taste, check, check_sent_back
+from tests.simulators.threads_server.ask import Ask, read_json
+from tests.simulators.threads_server.dialect import Dialect, openai_error, openai_wrong_key
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.server import SSE, Reply, encode_json, json_reply
 
 Say = Answer | Callable[[Json], Answer]
 """An answer, or what makes one of the request's body."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from gateway.demo.refusal import Json, Refused, Rule, missing, wrong_type, wrong_value
+from tests.simulators.threads_server.refusal import Json, Refused, Rule, missing, wrong_type, wrong_value
 
 _FIELDS = """
 audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens

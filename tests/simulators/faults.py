@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.demo.ask import Ask
-from gateway.demo.refusal import Refused
-from gateway.demo.server import DemoServer, Reply, encode_json
+from tests.simulators.threads_server.ask import Ask
+from tests.simulators.threads_server.refusal import Refused
+from tests.simulators.threads_server.server import Reply, ThreadsServer, encode_json
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -50,7 +50,7 @@ class Received:
 class Exchange:
     """What a fault has to work with."""
 
-    server: DemoServer
+    server: ThreadsServer
     request: web.Request
     received: Received
     ask: Ask

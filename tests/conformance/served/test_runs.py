@@ -15,9 +15,9 @@ from tests.conformance.conftest import ok
 from tests.conformance.served.conftest import ADD, FIND, Serve, Served
 from tests.conftest import TENANT_KEYS, edit
 from tests.simulators import faults
-from tests.simulators.base import let_others_run
 from tests.simulators.chat_answers import Answer, Breaks, Declines, Says, Thinks, says
 from tests.simulators.chat_completions import as_json, refuse, without_done
+from tests.simulators.threads_server.server import let_others_run
 
 # --- what the model is asked ----------------------------------------------------------------------------------------
 

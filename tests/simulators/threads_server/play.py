@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.demo import model
-from gateway.demo.files import Content, Files
-from gateway.demo.ground import Plain
-from gateway.demo.refusal import Json
-from gateway.demo.run import Run
-from gateway.demo.stores import Stores
-from gateway.demo.threads import Thread, new_message, text_part
+from gateway.demo.model import split_words
+from tests.simulators.threads_server import model
+from tests.simulators.threads_server.files import Content, Files
+from tests.simulators.threads_server.ground import Plain
+from tests.simulators.threads_server.refusal import Json
+from tests.simulators.threads_server.run import Run
+from tests.simulators.threads_server.stores import Stores
+from tests.simulators.threads_server.threads import Thread, new_message, text_part
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63a8070000"
@@ -49,7 +50,7 @@ def act(thread: Thread, run: Run, files: Files, stores: Stores) -> None:
     if plan.calls:
         ask_for_outputs(run, plan.calls)
         return
-    speech = Speech([Piece(word) for word in model.split_words(plan.text)])
+    speech = Speech([Piece(word) for word in split_words(plan.text)])
     if plan.plots:
         speech = plot(run, files)
     elif plan.searches:
