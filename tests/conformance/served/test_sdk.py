@@ -48,7 +48,14 @@ async def test_the_sdk_works_as_with_openai(scenario: Scenario, served: Served, 
     assert {line["status"] for line in events.named("request.done")} == {200}
 
 
-@pytest.mark.parametrize("model", sorted(find_models().keys() - {"tgi_chat"}))
+IN_DIALECT = ("azure_chat", "deepseek_chat", "gemini_chat", "mistral_chat", "ollama_chat", "openai_chat")
+MODELS = [
+    pytest.param(name, marks=() if name in IN_DIALECT else pytest.mark.long)
+    for name in sorted(find_models().keys() - {"tgi_chat"})
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
 async def test_over_every_model_a_conversation_with_tools_is_the_same(model: str, serve: Serve) -> None:
     """Streamed and polled. Whoever sends arguments as objects says nothing of how they were written, and stays out."""
     served = await serve(model)
