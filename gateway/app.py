@@ -23,7 +23,7 @@ from gateway.caching import Caching
 from gateway.callers import Callers
 from gateway.config import Config
 from gateway.credentials import Keyring
-from gateway.demo import DemoServer
+from gateway.demo.echo_server import EchoServer
 from gateway.engine.asking import Asking, CountTokens
 from gateway.engine.running import Running
 from gateway.engine.serving import Serving
@@ -319,13 +319,13 @@ class App:
         demo = self._config.demo
         if demo is None:
             return
-        accounts = self._config.providers[demo.provider].accounts
-        keys = {key.secret.reveal(): name for name, account in accounts.items() for key in account.keys.values()}
-        server = DemoServer(keys=keys)
+        accounts = self._config.providers[demo.provider].accounts.values()
+        server = EchoServer([key.secret.reveal() for account in accounts for key in account.keys.values()])
         try:
-            await server.start("127.0.0.1", demo.port)
+            await server.start(demo.port)
         except OSError as exc:
-            raise CannotStart(f"the demo provider cannot listen on 127.0.0.1:{demo.port}: {_reason(exc)}") from exc
+            await server.stop()
+            raise CannotStart(f"the echo model cannot listen on 127.0.0.1:{demo.port}: {_reason(exc)}") from exc
         self._closing.push_async_callback(server.stop)
         log.info("demo.started", url=server.url)
 

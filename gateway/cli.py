@@ -109,13 +109,26 @@ def _operate(given: argparse.Namespace) -> int:
 
 
 def _greeting(config: Config, url: str) -> str:
-    if config.demo is None or config.demo.tenant_key is None:
+    demo = config.demo
+    if demo is None or demo.tenant_key is None:
         return f"threads-gateway {__version__} listens on {url}"
-    return _DEMO_GREETING.format(version=__version__, url=url, key=config.demo.tenant_key)
+    ready = next((name for name in demo.vendors if name in config.providers), None)
+    if ready is not None:
+        model, key = demo.vendors[ready].model, demo.vendors[ready].key
+        answers = _VENDOR_ANSWERS.format(url=url, provider=ready, key=key, echo=demo.provider)
+    else:
+        model, keys = "echo", " or ".join(each.key for each in demo.vendors.values())
+        answers = _ECHO_ANSWERS + (f" With {keys} in the environment a real one does." if keys else "")
+    return _DEMO_GREETING.format(version=__version__, url=url, key=demo.tenant_key, model=model, answers=answers)
 
 
+_ECHO_ANSWERS = "It keeps threads itself, and a small echo model answers."
+_VENDOR_ANSWERS = """\
+It keeps threads itself, and {provider} answers, because {key} is in the environment: runs cost money there.
+The echo model is still at {url}/providers/{echo}/v1."""
 _DEMO_GREETING = """\
-threads-gateway {version} listens on {url}, with a demo provider behind it. Ctrl-C ends it.
+threads-gateway {version} listens on {url}. Ctrl-C ends it.
+{answers}
 
 Paste this into another terminal, in this folder:
 
@@ -128,7 +141,7 @@ or talk to it as you would to OpenAI:
   from openai import OpenAI
 
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
-  assistant = client.beta.assistants.create(model="demo-1", name="Greeter")
+  assistant = client.beta.assistants.create(model="{model}", name="Greeter")
   thread = client.beta.threads.create(messages=[{{"role": "user", "content": "Hello, gateway!"}}])
   with client.beta.threads.runs.stream(thread_id=thread.id, assistant_id=assistant.id) as stream:
       for text in stream.text_deltas:

@@ -633,13 +633,26 @@ class Audit(_Section):
     bodies: AuditBodies = AuditBodies()
 
 
+class DemoVendor(_Section):
+    """A provider that is there only while the environment has its key. It is configured like any other; without the key
+    it is as if it were not written."""
+
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The name of its key in the environment."""
+    model: str
+    """One of its models, to show in the greeting."""
+
+
 class Demo(_Section):
-    """Run the bundled demo provider, so that the gateway can be tried without any account."""
+    """Run the bundled echo model, so that the gateway can be tried without any account."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8090
-    """Port of the demo provider on 127.0.0.1."""
+    """Port of the echo model on 127.0.0.1."""
     provider: Name = "demo"
     """The provider it stands in for; it accepts that provider's keys."""
+    vendors: Mapping[Name, DemoVendor] = Field(default_factory=dict)
+    """Provider → real vendor to use as soon as there is a key. The first that has one, else the echo model, is the
+    default of tenants that say neither `default_provider` nor `providers`."""
     tenant_key: str | None = None
     """A tenant's key to show in the greeting. It is public, which is why it may stand here."""
 
@@ -680,13 +693,15 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, files: set[Pat
     except YAMLError as exc:
         raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
     try:
-        config = Config.model_validate(_without_nulls(document), context=source)
+        document = _without_nulls(document)
+        misnamed = list(_misnamed_vendors(document))
+        config = Config.model_validate(_settle_demo(document, source.environ), context=source)
     except ValidationError as exc:
         raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
     finally:
         if files is not None:
             files |= source.files
-    if faults := list(_contradictions(config)):
+    if faults := [*misnamed, *_contradictions(config)]:
         raise ConfigError(str(path), faults)
     return config
 
@@ -696,6 +711,37 @@ def _without_nulls(document: Any) -> Any:
     if isinstance(document, dict):
         return {name: _without_nulls(value) for name, value in document.items() if value is not None}
     return [_without_nulls(item) for item in document] if isinstance(document, list) else document
+
+
+def _settle_demo(document: Any, environ: Mapping[str, str]) -> Any:
+    """The document without the providers of demo vendors that have no key, and with the default that follows. What is
+    not of the right form is left for the check of the whole."""
+    demo = _section(document, "demo")
+    listed = _section(demo, "vendors")
+    providers, tenants = _section(document, "providers"), _section(document, "tenants")
+    if not listed or not providers or not tenants:
+        return document
+    ready = [name for name in listed if environ.get(str(_section(listed, name).get("key"))) and name in providers]
+    default = ready[0] if ready else demo.get("provider", "demo")
+    return document | {
+        "providers": {name: each for name, each in providers.items() if name in ready or name not in listed},
+        "tenants": {
+            name: {"default_provider": default, **each} if isinstance(each, dict) and "providers" not in each else each
+            for name, each in tenants.items()
+        },
+    }
+
+
+def _misnamed_vendors(document: Any) -> Iterator[str]:
+    """Looked for before those without a key are taken away."""
+    for name in _section(_section(document, "demo"), "vendors"):
+        if name not in _section(document, "providers"):
+            yield f"demo.vendors.{name}: no provider is named {name}"
+
+
+def _section(document: Any, name: str) -> dict[str, Any]:
+    section = document.get(name) if isinstance(document, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 def _yaml_fault(exc: YAMLError) -> str:

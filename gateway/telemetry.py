@@ -86,7 +86,7 @@ EVENTS: dict[str, str] = {
     "audit.key_made": "a key for checkpoints was made beside the trail",
     "audit.checkpoint": "how far the trail has come, signed; keep these lines where the trail is not",
     "audit.checkpoint_failed": "a checkpoint could not be signed, or not be brought to `sink`; it is tried again",
-    "demo.started": "the bundled demo provider runs",
+    "demo.started": "the bundled echo model runs",
 }
 """Every event the gateway logs, and what it means."""
 

@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 
 from gateway import telemetry
 from gateway.app import App
-from gateway.config import Config, load
+from gateway.config import Config, Provider, load
 from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
-from tests.simulators import find_vendors
+from tests.simulators import find_models, find_vendors
 from tests.simulators.base import Simulator
 from tests.table import as_property, evidence_of
 from tests.wire import Wire
@@ -135,13 +135,14 @@ StartGateway = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start_vendor() -> AsyncIterator[StartVendor]:
-    """Start a vendor's simulator: `await start_vendor("aimlapi")`; `name` for a second one of the same vendor."""
+    """Start a vendor's simulator: `await start_vendor("aimlapi")`; `name` for a second one of the same vendor. Over
+    those of `find_models` (`openai_chat`) the gateway serves threads."""
     started: list[Simulator] = []
 
     async def start(vendor: str = "openai", *, name: str | None = None, **settings: Any) -> Vendor:
         name = name or vendor
         keys = {f"sk-{name}-acme-one": "acme", f"sk-{name}-acme-two": "acme", f"sk-{name}-bolt-one": "bolt"}
-        simulator = find_vendors()[vendor](**{"keys": keys, **settings})
+        simulator = (find_vendors() | find_models())[vendor](**{"keys": keys, **settings})
         await simulator.start()
         started.append(simulator)
         return Vendor(name, simulator)
@@ -189,6 +190,13 @@ async def dial() -> AsyncIterator[Dial]:
         wire.close()
 
 
+@pytest.fixture
+def serving() -> None:
+    """For tests of threads that the gateway serves: skips them as long as no provider can be told to."""
+    if "serve" not in Provider.model_fields:
+        pytest.skip("a provider cannot be told to serve threads")
+
+
 def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
     """A configuration as its author would write it. Each vendor is a provider of its name with the accounts acme,
     which the tenants alice and bob share, and bolt, which carol owns. The first provider is everybody's default."""
@@ -199,6 +207,7 @@ def settings_for(vendors: Sequence[Vendor], valkey_url: str) -> dict[str, Any]:
             vendor.name: {
                 "vendor": vendor.simulator.dialect.name,
                 "base_url": vendor.simulator.url,
+                **vendor.simulator.settings,
                 "accounts": {
                     "acme": {
                         "keys": {"one": f"${{{_env(vendor)}_0}}", "two": f"${{{_env(vendor)}_1}}"},

@@ -88,7 +88,7 @@ async def test_a_demo_port_that_is_taken_is_said_and_everything_else_closed(
     with pytest.raises(CannotStart) as raised:
         await start_gateway(vendor, change=change)
     gc.collect()
-    assert str(raised.value) == (f"the demo provider cannot listen on 127.0.0.1:{taken}: Address already in use")
+    assert str(raised.value) == (f"the echo model cannot listen on 127.0.0.1:{taken}: Address already in use")
     (started,) = events.named("valkey.started")
     assert not Path(f"/proc/{started['pid']}").exists()
 
@@ -103,17 +103,25 @@ async def test_ipv6_is_spoken_too(start_gateway: StartGateway, vendor: Vendor) -
     assert (await gateway.call("GET", "/healthz"))[0] == 200
 
 
-async def test_the_demo_provider_answers_behind_a_gateway(start_gateway: StartGateway, vendor: Vendor) -> None:
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK says so of its assistants
+async def test_the_echo_model_answers_behind_a_gateway(
+    serving: None, start_gateway: StartGateway, vendor: Vendor
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
     def change(settings: dict[str, Any]) -> None:
         settings["demo"] = {"port": port, "provider": "openai"}
-        settings["providers"]["openai"] |= {"vendor": "aimlapi", "base_url": f"http://127.0.0.1:{port}"}
+        served = {"serve": "threads", "model_api": "chat_completions", "base_url": f"http://127.0.0.1:{port}/v1"}
+        settings["providers"]["openai"] |= served
 
     gateway = await start_gateway(vendor, change=change)
-    status, thread, _ = await gateway.call("POST", "/v1/threads", {})
-    assert (status, thread["metadata"]) == (200, {})
+    async with gateway.sdk() as sdk:
+        assistant = await sdk.beta.assistants.create(model="echo")
+        async with sdk.beta.threads.create_and_run_stream(
+            assistant_id=assistant.id, thread={"messages": [{"role": "user", "content": "hello"}]}
+        ) as stream:
+            assert "".join([text async for text in stream.text_deltas]) == "You said: hello"
     assert vendor.simulator.journal == []
 
 

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from gateway.attempts import Attempts
-from gateway.demo.server import Reply
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, edit
 from tests.simulators import faults
 from tests.simulators.faults import Act, Exchange
+from tests.simulators.threads_server.server import Reply
 from tests.wire import Provider, Wire
 
 IMPATIENT = edit(providers__openai__timeouts={"connect_s": 0.2, "first_byte_s": 0.1})

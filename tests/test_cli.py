@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway import __version__, config
-from gateway.cli import main
+from gateway.cli import _greeting, main
 
 SMALL = """
 providers: {main: {vendor: openai, accounts: {acme: {keys: {one: "${ONE}"}}, bolt: {keys: {two: "file:two"}}}}}
@@ -142,3 +142,27 @@ def test_an_editor_takes_both_ways_to_write_a_key(schema: Any) -> None:
     assert section == {"$ref": "#/$defs/Key"}
     for written, is_good in [("${NAME}", True), ("file:keys/one", True), ("sk-planted", False), ("x${NAME}", False)]:
         assert bool(re.search(reference["pattern"], written)) == is_good
+
+
+DEMO = Path(config.__file__).parents[1] / "config" / "demo.yaml"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words", "model"),
+    [
+        ({}, "OPENAI_API_KEY or AIMLAPI_KEY in the environment", "echo"),
+        ({"AIMLAPI_KEY": "planted"}, "aimlapi answers, because AIMLAPI_KEY is in the environment", "gpt-4o-mini"),
+        (
+            {"AIMLAPI_KEY": "planted", "OPENAI_API_KEY": "planted2"},
+            "openai answers, because OPENAI_API_KEY",
+            "gpt-4o-mini",
+        ),
+    ],
+)
+def test_the_greeting_says_who_answers(serving: None, environ: dict[str, str], words: str, model: str) -> None:
+    """And never a vendor's key."""
+    greeting = _greeting(config.load(DEMO, environ), "http://127.0.0.1:8080")
+    assert words in greeting
+    assert f'model="{model}"' in greeting
+    assert ("http://127.0.0.1:8080/providers/demo/v1" in greeting) is bool(environ)
+    assert "planted" not in greeting

@@ -545,3 +545,63 @@ def test_a_shared_object_is_good_where_the_home_account_is_set_or_open(tmp_path:
         more = {"providers.main.accounts": accounts, "tenants.alice.home_accounts": home}
         config = load_settings(put({**more, "shared": [ASSISTANT]}), tmp_path, SECRETS)
         assert config.shared[0].tenants == ["alice", "bob"]
+
+
+# ---- the demo ----------------------------------------------------------------------------------------------------
+
+
+def with_demo(vendors: Any, *names: str) -> dict[str, Any]:
+    """GOOD with a tenant who says nothing of providers, more providers, and `echo` as the demo's."""
+    added = {
+        f"providers.{name}": {
+            "vendor": "openai",
+            "base_url": "http://example.com",
+            "accounts": {"main": {"keys": {"main": f"${{{name.upper()}_KEY}}"}}},
+        }
+        for name in ("echo", *names)
+    }
+    return put({**added, "demo": {"provider": "echo", "vendors": vendors}, "tenants.zoe": {"keys": ["${ZOE}"]}})
+
+
+VENDORS = {name: {"key": f"{name.upper()}_KEY", "model": "m"} for name in ("first", "second")}
+DEMO_SECRETS = {**SECRETS, "ECHO_KEY": "echo", "ZOE": "zoe"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "ready"), [(("", ""), []), (("", "second"), ["second"]), (("first", "second"), ["first", "second"])]
+)
+def test_vendors_of_the_demo_are_there_while_the_environment_has_their_keys(
+    keys: tuple[str, str], ready: list[str], tmp_path: Path
+) -> None:
+    """An empty key is none."""
+    environ = {**DEMO_SECRETS, **dict(zip(("FIRST_KEY", "SECOND_KEY"), keys, strict=True))}
+    config = load_settings(with_demo(VENDORS, *VENDORS), tmp_path, environ)
+    assert config.providers.keys() - GOOD["providers"].keys() == {"echo", *ready}
+    assert config.tenants["zoe"].default_provider == [*ready, "echo"][0]
+    told = load_settings(GOOD, tmp_path, SECRETS).tenants
+    said = [name for name, tenant in told.items() if tenant.default_provider or tenant.providers]
+    assert said
+    assert all(config.tenants[name].default_provider == told[name].default_provider for name in said)
+
+
+@pytest.mark.parametrize("key", ["", "first"])
+def test_a_vendor_of_the_demo_without_a_provider_is_told_with_and_without_its_key(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(with_demo(VENDORS, "second"), tmp_path, {**DEMO_SECRETS, "FIRST_KEY": key})
+    assert refused.value.faults == ["demo.vendors.first: no provider is named first"]
+
+
+@pytest.mark.parametrize(
+    ("vendors", "places"),
+    [
+        ("main", ["demo.vendors"]),
+        (["main"], ["demo.vendors"]),
+        ({"main": "KEY"}, ["demo.vendors.main"]),
+        ({"main": {"key": "$KEY"}}, ["demo.vendors.main.key", "demo.vendors.main.model"]),
+        ({"main": {"key": [], "model": "m"}}, ["demo.vendors.main.key"]),
+    ],
+)
+def test_vendors_of_the_demo_in_another_form_are_told(vendors: Any, places: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(with_demo(vendors), tmp_path, DEMO_SECRETS)
+    assert [line.partition(": ")[0] for line in refused.value.faults if line.startswith("demo")] == places

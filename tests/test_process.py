@@ -20,11 +20,13 @@ import orjson
 import pytest
 
 import gateway
-from tests.conftest import eventually
+from tests.conftest import StartVendor, eventually
 
 ROOT = Path(gateway.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("threads-gateway")
 PATIENCE_S = 20
+VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY")
+"""Whoever runs these tests may have them: the demo would spend money."""
 
 
 class Serving:
@@ -77,7 +79,7 @@ class Serving:
         return code
 
 
-Serve = Callable[[Path], Awaitable[Serving]]
+Serve = Callable[..., Awaitable[Serving]]
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Run `threads-gateway serve` on a configuration, with a folder of its own as working directory."""
     started: list[Serving] = []
 
-    async def run(config: Path) -> Serving:
+    async def run(config: Path, **environ: str) -> Serving:
         stderr = tmp_path / "stderr"
         with stderr.open("w") as file:
             process = await asyncio.create_subprocess_exec(
@@ -96,6 +98,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=file,
                 cwd=tmp_path,
+                env={name: value for name, value in os.environ.items() if name not in VENDOR_KEYS} | environ,
                 start_new_session=True,
             )
         started.append(Serving(process, stderr))
@@ -132,7 +135,7 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Demo:
+def demo(serving: None, tmp_path: Path) -> Demo:
     return Demo(tmp_path)
 
 
@@ -163,13 +166,31 @@ class LongStream:
                     self.begun.set()
 
 
+async def pasted(greeting: str) -> str:
+    """What the program in a greeting prints, or else what it complains of."""
+    snippet = textwrap.dedent(greeting.partition("<<'END'\n")[2].rpartition("  END")[0])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        printed, complaints = await process.communicate(snippet.encode())
+    return printed.decode() or complaints.decode()
+
+
 # ---- the first minute ------------------------------------------------------------------------------------------
 
 
 async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_it(serve: Serve, demo: Demo) -> None:
     serving = await serve(demo.path)
     greeting = await serving.said("END")
-    assert f"listens on {demo.url}, with a demo provider" in greeting
+    assert f"listens on {demo.url}. " in greeting
+    assert (
+        "a small echo model answers. With OPENAI_API_KEY or AIMLAPI_KEY in the environment a real one does." in greeting
+    )
 
     curl = greeting.partition("  curl ")[2].partition("\n\n")[0]
     _, url, *options = shlex.split(curl.replace("\\\n", " "))
@@ -178,22 +199,32 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
     thread = await post(url, given["-d"].encode(), dict(line.split(": ", 1) for line in headers))
     assert thread["object"] == "thread"
 
-    snippet = textwrap.dedent(greeting.partition("<<'END'\n")[2].rpartition("  END")[0])
-    pasted = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        printed, complaints = await pasted.communicate(snippet.encode())
-    assert printed.decode() == "You said: Hello, gateway!\n", complaints.decode()
+    assert await pasted(greeting) == "You said: Hello, gateway!\n"
 
     serving.signal(signal.SIGINT)
     assert await serving.ended(within_s=2) == 0
     assert len(serving.events("request.done")) == 4
     assert serving.events("gateway.stopped")
+
+
+async def test_a_vendors_key_in_the_environment_lets_its_models_answer(
+    serve: Serve, demo: Demo, start_vendor: StartVendor
+) -> None:
+    """And is shown to nobody else."""
+    vendor = await start_vendor("openai_chat")
+    key = vendor.keys[0]
+    demo.change(
+        "  openai:\n    vendor: openai\n", f"  openai:\n    vendor: openai\n    base_url: {vendor.simulator.url}\n"
+    )
+    serving = await serve(demo.path, OPENAI_API_KEY=key)
+    greeting = await serving.said("END")
+    assert "openai answers, because OPENAI_API_KEY is in the environment" in greeting
+    assert await pasted(greeting) == "You said: Hello, gateway!\n"
+    [asked] = vendor.simulator.journal
+    assert (asked.key, orjson.loads(asked.body)["model"]) == (key, "gpt-4o-mini")
+    serving.signal(signal.SIGINT)
+    assert await serving.ended(within_s=2) == 0
+    assert key not in greeting + serving.stderr
 
 
 # ---- endings ---------------------------------------------------------------------------------------------------
@@ -274,7 +305,7 @@ async def fails(serve: Serve, demo: Demo) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("vendor: aimlapi", "wendor: aimlapi", "providers.demo.wendor: no such setting"),
+        ("vendor: openai", "wendor: openai", "providers.demo.wendor: no such setting"),
         ("file:demo-provider.key", "${NO_SUCH_SECRET_HERE}", "the environment has no NO_SUCH_SECRET_HERE"),
     ],
 )
@@ -289,12 +320,12 @@ async def test_a_configuration_that_is_wrong_is_told_by_line(
     assert len(told) == (2 if "wendor" in new else 1)
 
 
-@pytest.mark.parametrize("whose", ["the listener's", "the demo provider's"])
+@pytest.mark.parametrize("whose", ["the listener's", "the echo model's"])
 async def test_a_port_that_is_taken_is_told_in_one_line(whose: str, serve: Serve, demo: Demo) -> None:
     port = demo.port if whose == "the listener's" else demo.demo_port
     with socket.create_server(("127.0.0.1", port)):
         code, told = await fails(serve, demo)
-    who = "cannot listen" if whose == "the listener's" else "the demo provider cannot listen"
+    who = "cannot listen" if whose == "the listener's" else "the echo model cannot listen"
     assert (code, told) == (1, [f"threads-gateway: {who} on 127.0.0.1:{port}: Address already in use"])
 
 

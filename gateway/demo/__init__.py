@@ -1,18 +1,5 @@
-"""A small, stateful Threads server that runs without keys, accounts or money.
+"""A vendor of chat completions that needs no key, account or money, and has no model behind.
 
-`make run` starts it as the demo provider, speaking AIML API's dialect; the tests put the same server behind
-other dialects and make it fail as vendors fail (`tests/simulators`).
-
-`world` holds the state and knows neither sockets nor time: clock and ids are handed in. `routes` is the
-table of operations, `dialect` the data and small functions in which vendors differ, `ask` a request and its
-readers, `server` the only file that does I/O.
-`model` is the pretend model; its docstring lists the words that steer it.
+`make run` starts it, and the gateway serves threads over it. `model` is the pretend model, whose docstring lists the
+words that steer it; `echo` reads requests and makes the events of answers; `echo_server` is the only one that does I/O.
 """
-
-from gateway.demo.dialect import AIMLAPI, Dialect
-from gateway.demo.ground import Ids
-from gateway.demo.refusal import Refused
-from gateway.demo.server import DemoServer
-from gateway.demo.world import World
-
-__all__ = ["AIMLAPI", "DemoServer", "Dialect", "Ids", "Refused", "World"]

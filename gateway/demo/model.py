@@ -3,11 +3,9 @@
     call NAME              call that function; several calls are made in parallel
     call NAME {"a": 1}     … with these arguments
     again NAME             call it in a second round, when the first round's outputs are in
-    plot                   with code_interpreter: run code, answer with an image and a file
-    search                 with file_search: search the stores, answer with a citation
-    fail, truncate, expire end the run so, half way through the message
+    fail, truncate         end so, half way through the answer
 
-Words count only as whole words in lower case, and only when the run has the tool.
+Words count only as whole words in lower case, and calls only of functions that there are.
 """
 
 import json
@@ -15,24 +13,23 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-ENDINGS = {"fail": "failed", "truncate": "incomplete", "expire": "expired"}
+ENDINGS = {"fail": "failed", "truncate": "incomplete"}
 VERBS = ("call", "again")
+MAX_PIECES = 40
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do next: calls if there are any, otherwise a message that ends the run."""
+    """What to do next: calls if there are any, otherwise say something."""
 
     calls: tuple[tuple[str, str], ...] = ()
     """Names and arguments, the latter as the text they are in JSON."""
     text: str = ""
-    plots: bool = False
-    searches: bool = False
     ending: str = "completed"
-    """The status in which the message leaves the run."""
+    """The status in which it leaves a run."""
 
 
-def decide(prompt: str, *, tools: Collection[str], functions: Collection[str], rounds: Sequence[Sequence[str]]) -> Plan:
+def decide(prompt: str, *, functions: Collection[str], rounds: Sequence[Sequence[str]]) -> Plan:
     """`rounds` are the outputs of the rounds of calls so far."""
     if len(rounds) < len(VERBS) and (calls := read_calls(prompt, VERBS[len(rounds)], functions)):
         return Plan(calls=calls)
@@ -40,8 +37,6 @@ def decide(prompt: str, *, tools: Collection[str], functions: Collection[str], r
     words = set(re.findall(r"\w+", prompt))
     return Plan(
         text=f"The tools answered: {'; '.join(outputs)}" if rounds else f"You said: {prompt}",
-        plots="plot" in words and "code_interpreter" in tools,
-        searches="search" in words and "file_search" in tools,
         ending=next((status for word, status in ENDINGS.items() if word in words), "completed"),
     )
 
@@ -60,6 +55,13 @@ def read_arguments(text: str) -> str:
         return "{}"
     try:
         _, end = json.JSONDecoder().raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "{}"
     return text[:end]
+
+
+def split_words(text: str) -> list[str]:
+    """The text in at most MAX_PIECES pieces, at least one word each."""
+    words = re.findall(r"\s*\S+\s*", text) or [text]
+    size = -(-len(words) // MAX_PIECES)
+    return ["".join(words[start : start + size]) for start in range(0, len(words), size)]

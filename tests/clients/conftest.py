@@ -33,12 +33,12 @@ _SIGNER = IdSigner([SIGNING_KEY.encode()])
 
 @dataclass
 class Stand:
-    """A gateway in front of one vendor."""
+    """A gateway in front of one vendor. `issued` None: the vendor has no Threads, the gateway serves them."""
 
     gateway: Running
     vendor: Vendor
     events: Events
-    issued: Issued
+    issued: Issued | None
 
     def environ(self, door: str) -> dict[str, str]:
         """All that a user changes in a program's environment, in the words of the SDKs."""
@@ -66,7 +66,7 @@ class Stand:
             if process.returncode is None:
                 process.kill()
         assert process.returncode == 0, (printed + complaints).decode()
-        assert not self.issued.bare(printed)
+        assert self.issued is None or not self.issued.bare(printed)
         facts: dict[str, Any] = {}
         for line in printed.splitlines():
             for name, value in orjson.loads(line).items():
@@ -86,3 +86,11 @@ async def stand(
     vendor = await start_vendor(request.param)
     vendor.simulator.faults.add(faults.cut(1000), where=lambda received: b"break off" in received.body, times=None)
     return Stand(await start_gateway(vendor), vendor, events, remember(vendor))
+
+
+@pytest.fixture
+async def served(serving: None, start_vendor: StartVendor, start_gateway: StartGateway, events: Events) -> Stand:
+    """Over a model that cuts its answer short when it is asked to break off."""
+    vendor = await start_vendor("openai_chat")
+    vendor.simulator.faults.add(faults.cut_stream(3), where=lambda received: b"break off" in received.body, times=None)
+    return Stand(await start_gateway(vendor), vendor, events, None)

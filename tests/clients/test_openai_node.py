@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.clients.conftest import DOORS, INSTALL_S, Stand
-from tests.clients.conversation import assert_went_well
+from tests.clients.conversation import assert_was_served_well, assert_went_well
 from tests.clients.environments import CLIENTS, folder_of
 
 pytestmark = [
@@ -17,6 +17,10 @@ pytestmark = [
     pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not installed"),
 ]
 CLIENT = "openai_node"
+ORDERS = {
+    "streamed_order": ["toolCallCreated", "toolCallDone", "end"],
+    "streamed_end_order": ["textCreated", "textDone", "messageDone", "end"],
+}
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -34,11 +38,14 @@ async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(
     folder = await asyncio.to_thread(folder_of, CLIENT)
     program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)  # where it finds its modules
     seen = await stand.run("node", program, door=door, OPENAI_PACKAGE=package)
-    assert_went_well(
-        stand,
-        seen,
-        streamed_order=["toolCallCreated", "toolCallDone", "end"],
-        streamed_end_order=["textCreated", "textDone", "messageDone", "end"],
-    )
+    assert_went_well(stand, seen, **ORDERS)
     agents = {heard.headers["User-Agent"].split()[-1] for heard in stand.vendor.simulator.journal}
     assert [agent.startswith(version) for agent in agents] == [True]
+
+
+@pytest.mark.parametrize("package", ["openai", "openai-6"])
+async def test_the_node_sdk_holds_it_over_threads_that_the_gateway_serves(served: Stand, package: str) -> None:
+    folder = await asyncio.to_thread(folder_of, CLIENT)
+    program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)
+    seen = await served.run("node", program, OPENAI_PACKAGE=package, WITHOUT_FILES="1")
+    assert_was_served_well(served, seen, **ORDERS)

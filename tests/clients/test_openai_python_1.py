@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.clients.conftest import DOORS, INSTALL_S, Stand
-from tests.clients.conversation import assert_went_well
+from tests.clients.conversation import assert_was_served_well, assert_went_well
 from tests.clients.environments import CLIENTS, python_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(INSTALL_S)]
@@ -30,3 +30,9 @@ async def test_1x_of_the_python_sdk_holds_a_conversation_with_tools_and_streams(
     assert_went_well(stand, await stand.run(python, PROGRAM, door=door))
     agents = {heard.headers["User-Agent"].split()[-1] for heard in stand.vendor.simulator.journal}
     assert [agent.startswith(version) for agent in agents] == [True]
+
+
+@pytest.mark.parametrize("client", ["openai_python_1", "openai_python_1_20"])
+async def test_1x_of_the_python_sdk_holds_it_over_threads_that_the_gateway_serves(served: Stand, client: str) -> None:
+    python = await asyncio.to_thread(python_of, client)
+    assert_was_served_well(served, await served.run(python, PROGRAM, WITHOUT_FILES="1"))

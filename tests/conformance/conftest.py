@@ -20,13 +20,13 @@ import orjson
 import pytest
 from yarl import URL
 
-from gateway.demo.dialect import openai_error
-from gateway.demo.ground import Ids
 from gateway.ids import TAIL_LENGTH, IdSigner, route_of
 from gateway.operations import BY_NAME, OPERATIONS, Version
 from gateway.vendors import VENDORS as KNOWN
 from tests.conftest import SIGNING_KEY, TENANT_KEYS, Running, StartGateway, StartVendor, Vendor, edit
 from tests.simulators import find_vendors
+from tests.simulators.threads_server.dialect import openai_error
+from tests.simulators.threads_server.ground import Ids
 
 VENDORS = sorted(find_vendors().keys() & KNOWN)
 NEWEST = f"openai-python {openai.__version__.partition('.')[0]}.x"

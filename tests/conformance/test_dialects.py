@@ -12,7 +12,6 @@ import openai
 import pytest
 from multidict import CIMultiDict
 
-from gateway.demo.dialect import bare_error
 from tests.conformance.conftest import (
     UNCACHED,
     VENDORS,
@@ -29,6 +28,7 @@ from tests.conformance.conftest import (
 from tests.conftest import Running, StartGateway, StartVendor, Vendor
 from tests.simulators import faults, find_vendors
 from tests.simulators.faults import Act, Received
+from tests.simulators.threads_server.dialect import bare_error
 
 # The SDK marks its Assistants methods as deprecated, some of them in one word.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")

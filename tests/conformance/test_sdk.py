@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 Scenario = Callable[[Any], Awaitable[None]]
+Tools = Sequence[Mapping[str, Any]]
 POLL: dict[str, Any] = {"poll_interval_ms": 1}
 
 
@@ -102,13 +103,13 @@ async def last_content(sdk: Any, run: Any) -> Any:
 # --- scenarios ------------------------------------------------------------------------------------------------------
 
 
-async def assistants(sdk: Any) -> None:
+async def assistants(sdk: Any, tools: Tools = TOOLS) -> None:
     given = {
         "model": "gpt-4o",
         "name": "Ann",
         "description": "d",
         "instructions": "i",
-        "tools": TOOLS,
+        "tools": tools,
         "metadata": {"a": "1"},
     }
     raw = await sdk.beta.assistants.with_raw_response.create(**given)
@@ -147,15 +148,11 @@ async def threads(sdk: Any) -> None:
 
 async def messages(sdk: Any) -> None:
     thread = await sdk.beta.threads.create()
-    file = await sdk.files.create(file=b"attached", purpose="assistants")
     assert ids_of(await sdk.beta.threads.messages.list(thread.id), more=False) == []
-    attached = [{"file_id": file.id, "tools": [{"type": "code_interpreter"}]}]
     made = [
-        checked(await sdk.beta.threads.messages.create(thread.id, role="user", content=f"{n} ✨", attachments=attached))
-        for n in range(5)
+        checked(await sdk.beta.threads.messages.create(thread.id, role="user", content=f"{n} ✨")) for n in range(5)
     ]
     assert {each.thread_id for each in made} == {thread.id}
-    assert {each.attachments[0].file_id for each in made} == {file.id}
 
     def listing(**query: Any) -> Any:
         return sdk.beta.threads.messages.list(thread.id, **query)
@@ -168,6 +165,16 @@ async def messages(sdk: Any) -> None:
     changed = checked(await sdk.beta.threads.messages.update(ids[0], thread_id=thread.id, metadata={"a": "1"}))
     assert (changed.metadata, changed.content[0].text.value) == ({"a": "1"}, "0 ✨")
     assert checked(await sdk.beta.threads.messages.retrieve(ids[0], thread_id=thread.id)) == changed
+
+
+async def attachments(sdk: Any) -> None:
+    file = await sdk.files.create(file=b"attached", purpose="assistants")
+    thread = await sdk.beta.threads.create()
+    attached = [{"file_id": file.id, "tools": [{"type": "code_interpreter"}]}]
+    made = await sdk.beta.threads.messages.create(thread.id, role="user", content="read", attachments=attached)
+    assert checked(made).attachments[0].file_id == file.id
+    kept = checked(await sdk.beta.threads.messages.retrieve(made.id, thread_id=thread.id))
+    assert kept.attachments == made.attachments
 
 
 async def files_of_threads(sdk: Any) -> None:
@@ -190,8 +197,8 @@ async def deleted_messages(sdk: Any) -> None:
     assert await all_ids(sdk.beta.threads.messages.list(thread.id, order="asc")) == ids[1:]
 
 
-async def runs(sdk: Any) -> None:
-    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=TOOLS)
+async def runs(sdk: Any, tools: Tools = TOOLS) -> None:
+    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=tools)
     thread = await sdk.beta.threads.create(**asking("Grüße 👋"))
     made = []
     for _ in range(3):
@@ -207,6 +214,10 @@ async def runs(sdk: Any) -> None:
     assert (answer.run_id, answer.assistant_id) == (made[0], assistant.id)
     assert answer.content[0].text.value == "You said: Grüße 👋"
 
+
+async def cancelling(sdk: Any) -> None:
+    assistant = await sdk.beta.assistants.create(model="gpt-4o")
+    thread = await sdk.beta.threads.create()
     run = checked(await sdk.beta.threads.runs.create(thread.id, assistant_id=assistant.id, **_additional("again")))
     assert run.metadata == {}
     assert checked(await sdk.beta.threads.runs.cancel(run.id, thread_id=thread.id)).status == "cancelling"
@@ -230,9 +241,9 @@ async def create_and_run(sdk: Any) -> None:
     assert (await last_content(sdk, run))[0].text.value == "You said: three"
 
 
-async def tools(sdk: Any) -> None:
+async def tools(sdk: Any, others: Tools = TOOLS) -> None:
     find = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
-    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=[*TOOLS, find])
+    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=[*others, find])
     prompt = 'call add {"a": [1]} call find again add'
     run = await sdk.beta.threads.create_and_run_poll(assistant_id=assistant.id, thread=asking(prompt), **POLL)
     rounds = 0
@@ -301,8 +312,8 @@ class Listener(AsyncAssistantEventHandler):
         raise exception
 
 
-async def streams(sdk: Any) -> None:
-    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=TOOLS)
+async def streams(sdk: Any, tools: Tools = TOOLS) -> None:
+    assistant = await sdk.beta.assistants.create(model="gpt-4o", tools=tools)
     thread = await sdk.beta.threads.create(**asking('call add {"a": 1}'))
     listener = Listener()
     async with sdk.beta.threads.runs.stream(
@@ -467,7 +478,9 @@ IN_EVERY_VERSION = (
     assistants,
     threads,
     messages,
+    attachments,
     runs,
+    cancelling,
     create_and_run,
     tools,
     streams,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.demo.files import Content
 from gateway.errors import KIND_WORDS
 from gateway.operations import OPERATIONS
 from tests.conformance.conftest import Call, compose, hear, ok, stage, upstream_of
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
+from tests.simulators.threads_server.files import Content
 
 KINDS = {"assistants": "assistant", "files": "file", "vector_stores": "vector_store"}
 CHANGES = [(each.name, each.changes) for each in OPERATIONS if each.changes is not None]

@@ -21,10 +21,6 @@ import pytest_asyncio
 
 from gateway import telemetry
 from gateway.app import App
-from gateway.demo.ask import Ask
-from gateway.demo.refusal import Refused
-from gateway.demo.server import Reply, json_reply
-from gateway.demo.world import World
 from tests.conformance.conftest import Issued, Remembering, stage
 from tests.conftest import (
     SIGNING_KEY,
@@ -41,6 +37,10 @@ from tests.conftest import (
 from tests.described import faults
 from tests.simulators import find_vendors
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.ask import Ask
+from tests.simulators.threads_server.refusal import Refused
+from tests.simulators.threads_server.server import Reply, json_reply
+from tests.simulators.threads_server.world import World
 from tests.wire import Answer, Wire
 
 KEY = TENANT_KEYS["alice"].encode()

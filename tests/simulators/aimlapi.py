@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from gateway.demo.dialect import AIMLAPI
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.dialect import AIMLAPI
 
 VENDOR = "aimlapi"
 SIMULATOR: Callable[..., Simulator] = partial(Simulator, AIMLAPI)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from gateway.demo.dialect import AIMLAPI
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.dialect import AIMLAPI
 
 VENDOR = "apilaplas"
 SIMULATOR: Callable[..., Simulator] = partial(Simulator, replace(AIMLAPI, name=VENDOR))

@@ -13,13 +13,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from gateway.demo.ask import Ask, read_json
-from gateway.demo.dialect import Dialect
-from gateway.demo.ground import OPENAI_PREFIXES
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.routes import Route
 from tests.simulators import faults
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.ask import Ask, read_json
+from tests.simulators.threads_server.dialect import Dialect
+from tests.simulators.threads_server.ground import OPENAI_PREFIXES
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.routes import Route
 
 VENDOR = "azure"
 MISSING_DEPLOYMENT = "missing-deployment"

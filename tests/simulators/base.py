@@ -8,15 +8,15 @@ import asyncio
 import hashlib
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.demo.ask import Ask
-from gateway.demo.server import DemoServer, read
 from tests.simulators.faults import Exchange, Fault, Match, Programme, Received
+from tests.simulators.threads_server.ask import Ask
+from tests.simulators.threads_server.server import ThreadsServer, read
 
 KEYS: Mapping[str, str] = {
     "sk-acme-one-1111": "acme",
@@ -27,16 +27,11 @@ JOURNALED_BYTES = 2**20
 PATIENCE_S = 5.0
 
 
-async def let_others_run() -> None:
-    await asyncio.sleep(0)
-
-
 @dataclass(eq=False)
-class Simulator(DemoServer):
+class Simulator(ThreadsServer):
     """`keys` may be replaced before the start; keys of one account share a world."""
 
     keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
-    pause: Callable[[], Awaitable[None]] = let_others_run
     journal: list[Received] = field(default_factory=list, init=False)
     faults: Programme = field(default_factory=Programme, init=False)
     _waiters: list[asyncio.Future[None]] = field(default_factory=list, init=False)
@@ -52,6 +47,11 @@ class Simulator(DemoServer):
         for world in self.worlds.values():
             world.ground.ignores_cursor = cursor
             world.ground.ignores_limit = limit
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What a configuration says of this provider beside its vendor, address and accounts."""
+        return {}
 
     def options_of(self, account: str) -> Mapping[str, str]:
         """What a configuration says of an account beside its keys."""

@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.demo import DemoServer
 from tests.simulators import find_vendors
 from tests.simulators.base import KEYS, Simulator
 from tests.simulators.foundry import Foundry
+from tests.simulators.threads_server import ThreadsServer
 
 VENDORS = find_vendors()
 ONE, TWO, OTHER = KEYS
@@ -19,7 +19,7 @@ V1, V2 = ({"OpenAI-Beta": f"assistants={version}"} for version in ("v1", "v2"))
 API_VERSIONS = {"azure": {"api-version": "2024-05-01-preview"}, "foundry": {"api-version": "v1"}}
 
 
-def greeting(simulator: DemoServer, key: str) -> Mapping[str, str]:
+def greeting(simulator: ThreadsServer, key: str) -> Mapping[str, str]:
     """The headers with which a caller of this vendor presents the key."""
     match simulator.dialect.name:
         case "azure":
@@ -36,7 +36,7 @@ def greeting(simulator: DemoServer, key: str) -> Mapping[str, str]:
 class Caller:
     """A plain HTTP caller of one simulator."""
 
-    def __init__(self, simulator: DemoServer, session: aiohttp.ClientSession) -> None:
+    def __init__(self, simulator: ThreadsServer, session: aiohttp.ClientSession) -> None:
         self._simulator = simulator
         self._session = session
 

@@ -20,11 +20,11 @@ from urllib.parse import parse_qsl
 
 import trustme
 
-from gateway.demo.ask import Ask
-from gateway.demo.dialect import Dialect
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.server import Reply, json_reply
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.ask import Ask
+from tests.simulators.threads_server.dialect import Dialect
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.server import Reply, json_reply
 
 TENANT_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "tenant"))
 SCOPE = "https://ai.azure.com/.default"

@@ -2,7 +2,7 @@
 
 Each says whether the work was done, that is, whether the state changed, before the caller saw it fail:
 
-    done       hold, cut, cut_before_answer, slow, transform, stall_stream, garbage
+    done       hold, cut, cut_stream, cut_behind, cut_before_answer, slow, transform, stall_stream, garbage
     not done   cut_before_work, status
 
 `status` and `garbage` take `applied` to say otherwise. A simulator that refuses connections is not in this
@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.demo.ask import Ask
-from gateway.demo.refusal import Refused
-from gateway.demo.server import DemoServer, Reply, encode_json
+from tests.simulators.threads_server.ask import Ask
+from tests.simulators.threads_server.refusal import Refused
+from tests.simulators.threads_server.server import Reply, ThreadsServer, encode_json
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -50,7 +50,7 @@ class Received:
 class Exchange:
     """What a fault has to work with."""
 
-    server: DemoServer
+    server: ThreadsServer
     request: web.Request
     received: Received
     ask: Ask
@@ -196,6 +196,38 @@ def cut(after_bytes: int, *, reset: bool = False) -> Act:
         async def beginning() -> AsyncGenerator[bytes, None]:
             yield reply.payload[:after_bytes]
             await exchange.abort(reset=reset)
+
+        return await exchange.send(reply, beginning())
+
+    return act
+
+
+def cut_stream(after_events: int, *, reset: bool = False) -> Act:
+    """Break the connection off after so many events of a stream."""
+
+    async def act(exchange: Exchange) -> web.StreamResponse:
+        reply = exchange.work()
+
+        async def beginning() -> AsyncGenerator[bytes, None]:
+            for event in (reply.events or ())[:after_events]:
+                yield event
+            await exchange.abort(reset=reset)
+
+        return await exchange.send(reply, beginning())
+
+    return act
+
+
+def cut_behind(words: bytes) -> Act:
+    """Break the connection off behind the first place where the body has these words."""
+
+    async def act(exchange: Exchange) -> web.StreamResponse:
+        reply = exchange.work()
+        end = reply.payload.index(words) + len(words)
+
+        async def beginning() -> AsyncGenerator[bytes, None]:
+            yield reply.payload[:end]
+            await exchange.abort()
 
         return await exchange.send(reply, beginning())
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from gateway.demo.ask import Ask, bearer_key
-from gateway.demo.refusal import Refused
-from gateway.demo.routes import ROUTES, Q, Route
 from tests.simulators import faults
 from tests.simulators.azure import AZURE, named_error
 from tests.simulators.base import Simulator
 from tests.simulators.entra import TENANT_ID, Entra, client_id_of
+from tests.simulators.threads_server.ask import Ask, bearer_key
+from tests.simulators.threads_server.refusal import Refused
+from tests.simulators.threads_server.routes import ROUTES, Q, Route
 
 VENDOR = "foundry"
 LIST_THREADS = Route("GET", "/threads", lambda w: w.threads.list_all, Q)

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from gateway.demo.dialect import Dialect
 from tests.simulators.base import Simulator
+from tests.simulators.threads_server.dialect import Dialect
 
 VENDOR = "openai"
 

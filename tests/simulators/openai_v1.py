@@ -19,13 +19,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from gateway.demo.ask import Ask, read_json
-from gateway.demo.ground import Plain, Query, Shelf
-from gateway.demo.refusal import Json, Refused, Rule, check_fields, wrong_type, wrong_value
-from gateway.demo.routes import MESSAGE, ROUTES, RUN, THREAD, B, Q, Route
-from gateway.demo.world import World
 from tests.simulators.base import Simulator
 from tests.simulators.openai import OPENAI
+from tests.simulators.threads_server.ask import Ask, read_json
+from tests.simulators.threads_server.ground import Plain, Query, Shelf
+from tests.simulators.threads_server.refusal import Json, Refused, Rule, check_fields, wrong_type, wrong_value
+from tests.simulators.threads_server.routes import MESSAGE, ROUTES, RUN, THREAD, B, Q, Route
+from tests.simulators.threads_server.world import World
 from tests.simulators.v1_shapes import file_ids_of, lift, lift_message, lower, resources
 
 VENDOR = "openai_v1"

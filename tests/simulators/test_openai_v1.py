@@ -9,10 +9,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from gateway.demo.routes import MESSAGE
 from tests.simulators.base import Simulator
 from tests.simulators.conftest import ONE, OTHER, V1, V2, Caller, StartSimulator
 from tests.simulators.openai_v1 import OPENAI_V1
+from tests.simulators.threads_server.routes import MESSAGE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -10,14 +10,14 @@ import openai
 import pytest
 from openai import AsyncAssistantEventHandler, AsyncOpenAI
 
-from gateway.demo import AIMLAPI, DemoServer, Ids, Refused, World
-from gateway.demo.dialect import bare_error
-from gateway.demo.files import Content, Form
-from gateway.demo.routes import ROUTES
-from gateway.demo.run import LIFE_S
 from tests.simulators import faults
 from tests.simulators.base import Simulator
 from tests.simulators.conftest import ONE, OTHER, TWO, V2, VENDORS, Caller, StartSimulator
+from tests.simulators.threads_server import AIMLAPI, Ids, Refused, ThreadsServer, World
+from tests.simulators.threads_server.dialect import bare_error
+from tests.simulators.threads_server.files import Content, Form
+from tests.simulators.threads_server.routes import ROUTES
+from tests.simulators.threads_server.run import LIFE_S
 
 # The SDK marks every Assistants method as deprecated, in words that vary.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -423,9 +423,9 @@ async def test_a_vendor_may_ignore_list_parameters(call: Caller, vendor: Simulat
     assert len((await call("GET", path))[1]["data"]) == 28
 
 
-async def test_the_demo_listens_on_loopback_only() -> None:
+async def test_it_listens_on_loopback_only() -> None:
     with pytest.raises(ValueError, match="not a loopback address"):
-        await DemoServer().start("0.0.0.0")
+        await ThreadsServer().start("0.0.0.0")
 
 
 # ---- the faults -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Plain functions of JSON. What they take was checked before (`openai_v1`) or made
 
 from collections.abc import Callable, Mapping
 
-from gateway.demo.refusal import Json
+from tests.simulators.threads_server.refusal import Json
 
 QUOTE = "the words that were found"
 

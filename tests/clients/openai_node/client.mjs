@@ -108,7 +108,8 @@ stream = threads.createAndRunStream({
   thread: { messages: [{ role: 'user', content: 'break off' }] },
 });
 try {
-  await stream.finalRun();
+  const { last_error: broken } = await stream.finalRun();
+  saw({ broken: broken.message });
 } catch (error) {
   if (!(error instanceof APIError)) throw error;
   saw({ broken: error.message });
@@ -129,12 +130,14 @@ saw({
   listed: JSON.stringify(ids) === JSON.stringify([assistant.id, ...others]),
 });
 
-const file = await client.files.create({
-  file: await toFile(Buffer.from('Schnee\r\n'), 'nötes.txt'),
-  purpose: 'assistants',
-});
-saw({ file: [file.filename, await (await client.files.content(file.id)).text()], file_ids: [file.id] });
-await client.files.delete(file.id);
+if (!process.env.WITHOUT_FILES) {
+  const file = await client.files.create({
+    file: await toFile(Buffer.from('Schnee\r\n'), 'nötes.txt'),
+    purpose: 'assistants',
+  });
+  saw({ file: [file.filename, await (await client.files.content(file.id)).text()], file_ids: [file.id] });
+  await client.files.delete(file.id);
+}
 
 saw({ deleted: [(await threads.delete(thread.id)).deleted, (await assistants.delete(assistant.id)).deleted] });
 try {

@@ -94,6 +94,7 @@ broken = {"messages": [{"role": "user", "content": "break off"}]}
 try:
     with client.beta.threads.create_and_run_stream(assistant_id=assistant.id, thread=broken) as stream:
         stream.until_done()
+        saw(broken=stream.get_final_run().last_error.message)
 except APIError as error:
     saw(broken=error.message)
 
@@ -109,9 +110,10 @@ saw(
     listed=[each.id for each in client.beta.assistants.list(order="asc", limit=2)] == [assistant.id, *others],
 )
 
-file = client.files.create(file=("nötes.txt", b"Schnee\r\n"), purpose="assistants")
-saw(file=[file.filename, client.files.content(file.id).text], file_ids=[file.id])
-client.files.delete(file.id)
+if "WITHOUT_FILES" not in os.environ:
+    file = client.files.create(file=("nötes.txt", b"Schnee\r\n"), purpose="assistants")
+    saw(file=[file.filename, client.files.content(file.id).text], file_ids=[file.id])
+    client.files.delete(file.id)
 
 saw(deleted=[client.beta.threads.delete(thread.id).deleted, client.beta.assistants.delete(assistant.id).deleted])
 try:

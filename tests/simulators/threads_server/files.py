@@ -6,8 +6,8 @@ vendors do is not documented, and a copy that can be compared is worth more here
 
 from dataclasses import dataclass
 
-from gateway.demo.ground import Ground, Query, Shelf
-from gateway.demo.refusal import Json, Refused, missing, not_found, wrong_value
+from tests.simulators.threads_server.ground import Ground, Query, Shelf
+from tests.simulators.threads_server.refusal import Json, Refused, missing, not_found, wrong_value
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 LIST_LIMIT = 10_000

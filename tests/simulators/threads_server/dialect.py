@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from gateway.demo.ask import Ask, bearer_key, read_json
-from gateway.demo.ground import OPENAI_PREFIXES
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.routes import ROUTES, Route
+from tests.simulators.threads_server.ask import Ask, bearer_key, read_json
+from tests.simulators.threads_server.ground import OPENAI_PREFIXES
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.routes import ROUTES, Route
 
 HeaderMaker = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 

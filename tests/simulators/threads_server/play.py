@@ -1,23 +1,22 @@
 """Lets a run act: asks the pretend model what to do and writes the steps and messages that come of it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.demo import model
-from gateway.demo.files import Content, Files
-from gateway.demo.ground import Plain
-from gateway.demo.refusal import Json
-from gateway.demo.run import Run
-from gateway.demo.stores import Stores
-from gateway.demo.threads import Thread, new_message, text_part
+from gateway.demo.model import split_words
+from tests.simulators.threads_server import model
+from tests.simulators.threads_server.files import Content, Files
+from tests.simulators.threads_server.ground import Plain
+from tests.simulators.threads_server.refusal import Json
+from tests.simulators.threads_server.run import Run
+from tests.simulators.threads_server.stores import Stores
+from tests.simulators.threads_server.threads import Thread, new_message, text_part
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63a8070000"
     "810080d394534a0000000049454e44ae426082"
 )
 OUTPUT_PATH = "sandbox:/mnt/data/plot.csv"
-MAX_DELTAS = 40
 
 MESSAGE_REASONS = {"failed": "run_failed", "incomplete": "max_tokens", "expired": "run_expired"}
 """Why a message is incomplete, by the status that the run ends in."""
@@ -192,10 +191,3 @@ def annotate(pieces: list[Piece]) -> Iterator[tuple[str, Json | None]]:
 
 def image_part(file_id: str) -> Json:
     return {"type": "image_file", "image_file": {"file_id": file_id}}
-
-
-def split_words(text: str) -> list[str]:
-    """The text in at most MAX_DELTAS pieces, at least one word each."""
-    words = re.findall(r"\s*\S+\s*", text) or [text]
-    size = -(-len(words) // MAX_DELTAS)
-    return ["".join(words[start : start + size]) for start in range(0, len(words), size)]

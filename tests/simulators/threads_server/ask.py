@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.demo.files import Content, Form
-from gateway.demo.refusal import Json, Refused
+from tests.simulators.threads_server.files import Content, Form
+from tests.simulators.threads_server.refusal import Json, Refused
 
 
 @dataclass(frozen=True)

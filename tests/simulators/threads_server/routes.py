@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Literal
 from urllib.parse import unquote
 
-from gateway.demo.files import Content
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.run import Event
-from gateway.demo.world import World
+from tests.simulators.threads_server.files import Content
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.run import Event
+from tests.simulators.threads_server.world import World
 
 Answer = Json | Content | list[Event]
 Takes = Literal["body", "query", "form"]

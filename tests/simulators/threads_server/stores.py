@@ -6,9 +6,9 @@ completes them.
 
 from dataclasses import dataclass
 
-from gateway.demo.files import Files
-from gateway.demo.ground import Ground, Plain, Query, Shelf, merge_metadata
-from gateway.demo.refusal import Json, Refused, check_fields, missing
+from tests.simulators.threads_server.files import Files
+from tests.simulators.threads_server.ground import Ground, Plain, Query, Shelf, merge_metadata
+from tests.simulators.threads_server.refusal import Json, Refused, check_fields, missing
 
 FILE_STATES = ("in_progress", "completed", "failed", "cancelled")
 

@@ -4,11 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from gateway.demo.files import Files
-from gateway.demo.ground import Ground, Ids
-from gateway.demo.runs import Runs
-from gateway.demo.stores import Stores
-from gateway.demo.threads import Assistants, Threads
+from tests.simulators.threads_server.files import Files
+from tests.simulators.threads_server.ground import Ground, Ids
+from tests.simulators.threads_server.runs import Runs
+from tests.simulators.threads_server.stores import Stores
+from tests.simulators.threads_server.threads import Assistants, Threads
 
 
 def wall_clock_s() -> int:

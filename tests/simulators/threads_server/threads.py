@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.demo.files import Files
-from gateway.demo.ground import Ground, Plain, Query, Shelf, merge_metadata
-from gateway.demo.refusal import Json, Refused, check_fields, check_item, missing, wrong_value
-from gateway.demo.run import Run
-from gateway.demo.stores import Stores
+from tests.simulators.threads_server.files import Files
+from tests.simulators.threads_server.ground import Ground, Plain, Query, Shelf, merge_metadata
+from tests.simulators.threads_server.refusal import Json, Refused, check_fields, check_item, missing, wrong_value
+from tests.simulators.threads_server.run import Run
+from tests.simulators.threads_server.stores import Stores
 
 ASSISTANT_DEFAULTS: Json = {
     "name": None,

@@ -7,8 +7,8 @@ with the events; any other request drops them.
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from gateway.demo.ground import Ground, Plain, Shelf
-from gateway.demo.refusal import Json
+from tests.simulators.threads_server.ground import Ground, Plain, Shelf
+from tests.simulators.threads_server.refusal import Json
 
 Event = tuple[str, Json | str]
 

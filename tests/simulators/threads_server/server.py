@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
-from gateway.demo.ask import Ask, read_form
-from gateway.demo.dialect import AIMLAPI, Dialect
-from gateway.demo.files import Content
-from gateway.demo.ground import Ids
-from gateway.demo.refusal import Json, Refused
-from gateway.demo.routes import Answer, Route, find_route
-from gateway.demo.run import ACTIVE, Event
-from gateway.demo.world import World, wall_clock_s
+from tests.simulators.threads_server.ask import Ask, read_form
+from tests.simulators.threads_server.dialect import AIMLAPI, Dialect
+from tests.simulators.threads_server.files import Content
+from tests.simulators.threads_server.ground import Ids
+from tests.simulators.threads_server.refusal import Json, Refused
+from tests.simulators.threads_server.routes import Answer, Route, find_route
+from tests.simulators.threads_server.run import ACTIVE, Event
+from tests.simulators.threads_server.world import World, wall_clock_s
 
-DEMO_KEYS: Mapping[str, str] = {"demo-key": "demo"}
 MAX_BODY_BYTES = 2**30
 STOP_WITHIN_S = 0.1
 SSE = "text/event-stream; charset=utf-8"
@@ -44,21 +43,20 @@ class Reply:
         return self.body if self.events is None else b"".join(self.events)
 
 
-async def pace() -> None:
-    """Slow enough to watch an answer grow."""
-    await asyncio.sleep(0.04)
+async def let_others_run() -> None:
+    await asyncio.sleep(0)
 
 
 @dataclass(eq=False)
-class DemoServer:
+class ThreadsServer:
     """Serves one world per account; `keys` says whose each key is.
 
     `pause` is awaited after every event of a stream. `now` are seconds. With `tls` it speaks HTTPS.
     """
 
     dialect: Dialect = AIMLAPI
-    keys: Mapping[str, str] = field(default_factory=lambda: DEMO_KEYS)
-    pause: Callable[[], Awaitable[None]] = pace
+    keys: Mapping[str, str] = field(default_factory=dict)
+    pause: Callable[[], Awaitable[None]] = let_others_run
     now: Callable[[], int] = wall_clock_s
     tls: ssl.SSLContext | None = None
     worlds: dict[str, World] = field(init=False)
@@ -95,14 +93,7 @@ class DemoServer:
             self._runner = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        ask = await read(request)
-        try:
-            reply = self.reply(ask)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            # A body that no rule foresaw. (The simulators have a handler of their own, in which this is a fault.)
-            refused = Refused("We could not understand the body of your request.")
-            reply = json_reply(refused.status, self.dialect.error_body(refused), {})
-        return await self.send(request, reply)
+        return await self.send(request, self.reply(await read(request)))
 
     def key_of(self, ask: Ask) -> str | None:
         """The key of a request, known or not."""

@@ -6,13 +6,13 @@ and a streamed run is played to its end at once, whether or not somebody reads o
 
 from typing import Any
 
-from gateway.demo import play
-from gateway.demo.files import Files
-from gateway.demo.ground import Ground, Plain, Query, Shelf, merge_metadata
-from gateway.demo.refusal import Json, Refused, check_fields, wrong_type
-from gateway.demo.run import CANCELLABLE, DONE, LIFE_S, Event, Run, without_results
-from gateway.demo.stores import Stores
-from gateway.demo.threads import Assistants, Thread, Threads, text_of
+from tests.simulators.threads_server import play
+from tests.simulators.threads_server.files import Files
+from tests.simulators.threads_server.ground import Ground, Plain, Query, Shelf, merge_metadata
+from tests.simulators.threads_server.refusal import Json, Refused, check_fields, wrong_type
+from tests.simulators.threads_server.run import CANCELLABLE, DONE, LIFE_S, Event, Run, without_results
+from tests.simulators.threads_server.stores import Stores
+from tests.simulators.threads_server.threads import Assistants, Thread, Threads, text_of
 
 Played = Json | list[Event]
 RESULTS_CONTENT = "step_details.tool_calls[*].file_search.results[*].content"

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from gateway.demo.refusal import Json, Refused, Rule, check_metadata, not_found, wrong_type, wrong_value
+from tests.simulators.threads_server.refusal import (
+    Json,
+    Refused,
+    Rule,
+    check_metadata,
+    not_found,
+    wrong_type,
+    wrong_value,
+)
 
 Query = Mapping[str, str]
 
