@@ -34,7 +34,7 @@ _NUMBER, _REQUEST, _NAME, _IDS, _VERIFIED, _LABEL, _PEER, _PERSON, _TEXT, _PATH,
 )
 _CLEAR: Final[Mapping[str, str]] = {
     "request_id": _REQUEST,
-    **dict.fromkeys(("tenant", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
+    **dict.fromkeys(("tenant", "tenant_id", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
     **dict.fromkeys(("account", "level", "outcome", "error_source", "error_code", "cache", "idempotency"), _NAME),
     **dict.fromkeys(("run_status", "act", "what", "name", "sections", "digest", "version", "replica"), _NAME),
     **dict.fromkeys(("public_ids", "upstream_ids", "public_id", "upstream_id", "thread", "run"), _IDS),

@@ -85,7 +85,7 @@ class Scene:
     async def run(self, *words: str, expect: int = 0) -> Ended:
         """As the shell does, but in this process: half a second sooner."""
         given = _parser().parse_args([*words, "--config", str(self.shell.config)])
-        command = importlib.import_module(f"gateway.commands.{given.command.replace('-', '_')}")
+        command = importlib.import_module(f"gateway.commands.{given.module}")
         printed = io.TextIOWrapper(io.BytesIO(), write_through=True)
         with redirect_stdout(printed):
             try:
