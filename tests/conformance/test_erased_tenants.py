@@ -154,8 +154,11 @@ async def test_nothing_of_an_erased_tenant_is_left_and_nothing_of_another_is_tou
     await flush(gateway)
     again = await start_gateway(vendor, change=lambda given: given.update(settings[0]))
     assert (await again.call("GET", "/v1/assistants", tenant="bob"))[0] == 200
+    assert (await again.call("POST", "/v1/threads", {}))[0] == 403
     await flush(again)
-    assert {key.split(":")[0] for key in about(await dump(valkey, prefix), "alice")} == STAYS.keys()
+    last = await dump(valkey, prefix)
+    assert {key.split(":")[0] for key in about(last, "alice")} == STAYS.keys()
+    assert last["tenant_keys_used"].keys() == after["tenant_keys_used"].keys()
     await gateway.app.stop()
     await again.app.stop()
     assert verify(folder).is_good

@@ -120,6 +120,7 @@ async def test_of_an_erased_tenant_nothing_is_written(
     await kept.write("alice")
     assert {key.split(":")[0] for key in keys()} == {"c", "limits-batch"}
     assert all(plain.ttl(store.key(key)) > 0 for key in keys())
+    assert plain.hkeys(store.key("c", "{alice:r:thread:thread_1}")) == [b""]  # a generation, and no answer
     kept.index._late.append((Owned("alice", "r", "file"), ("file_1",)))
     await kept.index.flush()
     homes = Homes(store, DIRECTORY, is_erased=lambda tenant: tenant == "alice-of-old")
