@@ -45,14 +45,15 @@ class Erasing:
         self._done: set[str] = set()
         self._not_before = 0.0
         self._working: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def follow(self) -> None:
         """Begin what is to be done, if anything. To be called whenever what is shared was read; does not wait."""
         erased = self._switches.erased()
         if self._known is None:
             self._known = erased
-        is_at_work = self._working is not None and not self._working.done()
-        if erased > self._done and not is_at_work and self._clock() >= self._not_before:
+        is_busy = self._is_closed or (self._working is not None and not self._working.done())
+        if erased > self._done and not is_busy and self._clock() >= self._not_before:
             self._working = asyncio.create_task(self._carry_out(sorted(erased - self._done)), name="erasing")
 
     async def _carry_out(self, tenants: Iterable[str]) -> None:
@@ -81,5 +82,6 @@ class Erasing:
 
     async def close(self) -> None:
         """What is not done by then is done at the next start."""
+        self._is_closed = True
         if self._working is not None:
             await end([self._working])
