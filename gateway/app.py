@@ -28,6 +28,7 @@ from gateway.engine.asking import Asking, CountTokens
 from gateway.engine.running import Running
 from gateway.engine.serving import Serving
 from gateway.engine.store.stored import open_stored
+from gateway.erasing import Erasing
 from gateway.flow import Gateway
 from gateway.health import Health
 from gateway.idempotency import Idempotency
@@ -56,6 +57,7 @@ from gateway.store.limits import LimitCounts
 from gateway.store.noted_runs import NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
+from gateway.store.switches import IsErased
 from gateway.targets import Targets
 from gateway.telemetry import log
 from gateway.upstream import Upstream
@@ -109,17 +111,20 @@ class App:
         url, signing_keys = await self._open_store()
         store = Store(url, prefix=config.store.prefix, timeout_s=config.store.timeout_s)
         self._closing.push_async_callback(store.close)
-        auditing = await self._open_audit(store, directory)
-        coalescer = self._open_coalescer(url)
-        cache = self.cache = self._open_cache(coalescer)
         shared = self.shared = Shared(store)
+        is_erased = shared.switches.is_erased
+        auditing = await self._open_audit(store, directory, is_erased)
+        coalescer = self._open_coalescer(url)
+        cache = self.cache = self._open_cache(coalescer, is_erased)
         callers = Callers(directory, shared.tenants, shared.tenant_keys)
-        homes, index = Homes(store, directory, callers.tenants), OwnerIndex(store)
+        homes = Homes(store, directory, callers.tenants, is_erased=is_erased)
+        index = OwnerIndex(store, is_erased=is_erased)
         self._closing.callback(index.close)
         await store.connect()
         with suppress(StoreAway):  # then hashing decides until the store is back
+            await shared.switches.mirror.settle()  # of a tenant that was erased nothing must be written
             await homes.settle()
-        store.on_return += [homes.settle, index.flush]
+        store.on_return += [shared.knowing(homes.settle), shared.knowing(index.flush)]
         shared.on_follow.append(homes.settle_new)
         await cache.catch_up()
         await self._start_demo()
@@ -139,7 +144,7 @@ class App:
         targets = self._open_serving(store, directory, attempts, count_for_key)
         ownership = Ownership(index, targets)
         self._closing.push_async_callback(ownership.drain)
-        idempotency = self._open_idempotency(store)
+        idempotency = self._open_idempotency(store, is_erased)
         settlement = self._open_settlement(store, directory, targets, shared, count_for_key)
         signer = IdSigner(signing_keys)
         gateway = Gateway(
@@ -162,6 +167,7 @@ class App:
             health=self._health,
         )
         if isinstance(auditing, Auditing):
+            self._open_erasing(auditing, callers, shared)
             shared.acts.on_act.append(auditing.note_act)
             settlement.on_settled.append(auditing.note_settled)
             if self.reloading is not None:
@@ -191,7 +197,7 @@ class App:
             keys = keys or [(await valkey.signing_key()).encode()]
         return url, keys
 
-    async def _open_audit(self, store: Store, directory: Directory) -> Auditing | NoAuditing:
+    async def _open_audit(self, store: Store, directory: Directory, is_erased: IsErased) -> Auditing | NoAuditing:
         """The trail, if the configuration wants one. Raises CannotStart when its folder cannot be used."""
         settings = self._config.audit
         if not settings.enabled:
@@ -208,7 +214,17 @@ class App:
         trail = open_trail(self._config, store=store, content_store=bodies, retain=bodies.retain)
         trail.start()
         self._closing.push_async_callback(trail.close)
-        return Auditing(trail, Policy(settings.policy), redactor, max_bytes=settings.bodies.max_bytes)
+        most = settings.bodies.max_bytes
+        return Auditing(trail, Policy(settings.policy), redactor, max_bytes=most, is_erased=is_erased)
+
+    def _open_erasing(self, auditing: Auditing, callers: Callers, shared: Shared) -> None:
+        def name_of(tenant: str) -> str:
+            found = callers.tenants().get(tenant)
+            return found.name if found is not None else tenant
+
+        erasing = Erasing(shared.switches, auditing, self._config.audit.dir / "bodies", name_of)
+        self._closing.push_async_callback(erasing.close)
+        shared.on_follow.append(erasing.follow)
 
     def _open_keys(
         self,
@@ -258,21 +274,22 @@ class App:
         self._closing.push_async_callback(coalescer.close)
         return coalescer
 
-    def _open_cache(self, coalescer: Coalescer) -> ThreadCache:
-        cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S)
+    def _open_cache(self, coalescer: Coalescer, is_erased: IsErased) -> ThreadCache:
+        cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S, is_erased=is_erased)
         self._closing.push_async_callback(cache.drain)
         coalescer.presence.on_return.append(cache.catch_up)
         return cache
 
     def _open_limiting(self, coalescer: Coalescer, store: Store, shared: Shared) -> Limiting:
-        limiting = self.limiting = Limiting(LimitCounts(coalescer, store), lambda: shared.replicas.count)
+        counts = LimitCounts(coalescer, store, is_erased=shared.switches.is_erased)
+        limiting = self.limiting = Limiting(counts, lambda: shared.replicas.count)
         self._closing.push_async_callback(limiting.close)
-        coalescer.presence.on_return.append(limiting.flush)
+        coalescer.presence.on_return.append(shared.knowing(limiting.flush))
         limiting.start()
         return limiting
 
-    def _open_idempotency(self, store: Store) -> Idempotency:
-        records = IdempotencyRecords(store, keep_s=self._config.idempotency.keep_s)
+    def _open_idempotency(self, store: Store, is_erased: IsErased) -> Idempotency:
+        records = IdempotencyRecords(store, keep_s=self._config.idempotency.keep_s, is_erased=is_erased)
         self._closing.push_async_callback(records.close)
         records.tend()
         idempotency = Idempotency(records, self._config.idempotency)
@@ -305,10 +322,10 @@ class App:
             if run.key and usage is not None:  # a served run has none: each call of its models was counted
                 count_for_key(KeyPlace(run.route, run.key), usage.total, settled.at_s)
 
-        runs = NotedRuns(store)
+        runs = NotedRuns(store, is_erased=shared.switches.is_erased)
         settlement = self.settlement = Settlement(runs, answer_bytes=self._config.limits.answer_bytes)
         settlement.on_settled.append(count_settled)
-        store.on_return.append(settlement.flush)
+        store.on_return.append(shared.knowing(settlement.flush))
         self._closing.push_async_callback(settlement.close)
         polling = self.polling = Polling(runs, settlement, send, directory=directory, switches=shared.switches)
         self._closing.push_async_callback(polling.close)

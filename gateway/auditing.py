@@ -8,7 +8,7 @@ keeps it, else with the second, where the status decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.audit import records
@@ -24,6 +24,7 @@ from gateway.inbound import Inbound
 from gateway.phases.read_facts import Usage
 from gateway.settlement import Settled
 from gateway.store.acts import Act
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import Record
 
 
@@ -61,12 +62,16 @@ class Unaudited:
 
 
 class Auditing:
-    """Lives as long as the process. `max_bytes` is the most that is held of a stream."""
+    """Lives as long as the process. `max_bytes` is the most that is held of a stream. Of a tenant that `is_erased` no
+    bodies are kept."""
 
-    def __init__(self, trail: Trail, policy: Policy, redactor: Redactor, *, max_bytes: int) -> None:
+    def __init__(
+        self, trail: Trail, policy: Policy, redactor: Redactor, *, max_bytes: int, is_erased: IsErased = nobody
+    ) -> None:
         self.trail = trail
         self.redactor = redactor
         self.max_bytes = max_bytes
+        self.is_erased = is_erased
         self._policy = policy
 
     def request(self, record: Record) -> Audited:
@@ -101,6 +106,12 @@ class Auditing:
             usage=_as_told(usage) if usage is not None else None,
         )
         self._note("run.settled", told)
+
+    async def tell_erased(self, tenant: str, name: str, kept: Collection[int]) -> None:
+        """Files of so many bytes are about to be deleted. When this returns, what was recorded before is on the disk,
+        bodies too. Raises AuditUnavailable."""
+        told = records.tenant_erased(tenant=name, tenant_id=tenant, bodies=len(kept), bytes=sum(kept))
+        await self.trail.write_surely("tenant.erased", self.redactor.facts(told))
 
     def _note(self, kind: str, facts: Mapping[str, Any]) -> None:
         self.trail.note(kind, self.redactor.facts(facts))
@@ -213,6 +224,6 @@ class _Request:
         return Piece(None, size_bytes, None) if size_bytes else None
 
     def _content(self, request: Piece | None, answer: Piece | None = None) -> Content | None:
-        if request is None and answer is None:
+        if (request is None and answer is None) or self._auditing.is_erased(self._record.tenant_id):
             return None
         return Content(self._record.tenant_id, self._record.request_id, request, answer)

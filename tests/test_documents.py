@@ -111,6 +111,7 @@ def test_the_readme_lists_no_event_that_does_not_exist() -> None:
         *(f"keys {act}" for act in ("list", "test", "rest", "drain", "revive")),
         "shared list",
         "tenants create",
+        "tenants erase",
         *(f"tenant-keys {act}" for act in ("create", "list", "revoke")),
         *(f"{what} {act}" for what in ("providers", "tenants") for act in ("list", "disable", "enable")),
         "tenants usage",

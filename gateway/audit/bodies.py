@@ -23,6 +23,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -225,6 +226,20 @@ class Bodies:
 def erase(folder: Path, tenant: str) -> list[Deleted]:
     """Delete all bodies of one tenant, also beside gateways that run: they begin new files. Raises OSError."""
     return [_delete(path, folder, "erased") for path in files_in(folder) if path.parent.name == folder_of(tenant)]
+
+
+def sizes_of(folder: Path, tenant: str) -> list[int] | None:
+    """The bytes of each file of one tenant; None where there is not even a folder."""
+    own = folder / folder_of(tenant)
+    if not own.is_dir():
+        return None
+    return [_size(path) for path in files_in(folder) if path.parent == own]
+
+
+def remove_folder(folder: Path, tenant: str) -> None:
+    """Unless something is in it."""
+    with suppress(OSError):
+        (folder / folder_of(tenant)).rmdir()
 
 
 def read(folder: Path, kept: Mapping[str, Any]) -> str:

@@ -108,6 +108,11 @@ def config_reloaded(*, reason: str, digest: str, sections: Sequence[str] = ()) -
     return _told(reason=reason, digest=digest, sections=list(sections) or None)
 
 
+def tenant_erased(*, tenant: str, tenant_id: str, bodies: int, bytes: int) -> dict[str, Any]:  # noqa: A002
+    """Of `tenant.erased`: how many files of bodies of a tenant this replica deletes, and of how many bytes."""
+    return {"tenant": tenant, "tenant_id": tenant_id, "bodies": bodies, "bytes": bytes}
+
+
 def _known(record: Record, folded: Folded | None = None) -> dict[str, Any]:
     known: dict[str, Any] = {
         "client_request_id": record.client_request_id,

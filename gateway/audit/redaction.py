@@ -35,7 +35,7 @@ _NUMBER, _REQUEST, _NAME, _CODE, _IDS, _VERIFIED, _LABEL, _PEER, _PERSON, _TEXT,
 )
 _CLEAR: Final[Mapping[str, str]] = {
     "request_id": _REQUEST,
-    **dict.fromkeys(("tenant", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
+    **dict.fromkeys(("tenant", "tenant_id", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
     **dict.fromkeys(("account", "level", "outcome", "error_source", "cache", "idempotency"), _NAME),
     **dict.fromkeys(("act", "what", "name", "sections", "digest", "version", "replica"), _NAME),
     **dict.fromkeys(("error_code", "run_status"), _CODE),

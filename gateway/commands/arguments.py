@@ -27,9 +27,10 @@ def add_commands(commands: Commands[Parser]) -> None:
     """`keys`, `providers`, `tenants`, `tenant-keys`, `shared` and `audit`, each with what can be done."""
     _add_keys(_group(commands, "keys", "show the keys of providers, and take them out of use or back"))
     _add_switches(_group(commands, "providers", "show, disable and enable providers"), "provider")
-    tenants = _group(commands, "tenants", "show, make, disable and enable tenants, and what they used")
+    tenants = _group(commands, "tenants", "show, make, disable, enable and erase tenants, and what they used")
     _add_switches(tenants, "tenant")
     _add_create_tenant(tenants)
+    _add_erase_tenant(tenants)
     _add_usage(tenants)
     _add_tenant_keys(_group(commands, "tenant-keys", "issue, show and revoke the keys that tenants call with"))
     shared = _group(commands, "shared", "show the objects that tenants have in common")
@@ -91,6 +92,15 @@ def _add_create_tenant(acts: Commands[Parser]) -> None:
     act.add_argument("--provider", action="append", metavar="NAME", help="it may use only these; default: all")
     act.add_argument("--default-provider", metavar="NAME", help="for requests that name none and carry no id")
     _add_limits(act, "all its keys together")
+
+
+def _add_erase_tenant(acts: Commands[Parser]) -> None:
+    act = _act(acts, "erase", "remove what is kept of a tenant, for ever; its name and id are not given again")
+    act.set_defaults(module="erase_tenant")
+    act.add_argument("name", metavar="NAME", type=_name, help="its name, or its id")
+    act.add_argument("--yes", action="store_true", help="also if it is not disabled, or gone from the configuration")
+    act.add_argument("--usage", action="store_true", help="what it used, too, which may still have to be billed")
+    act.add_argument("--reason", type=_one_line, metavar="TEXT", help="shown in lists and the log")
 
 
 def _add_tenant_keys(acts: Commands[Parser]) -> None:

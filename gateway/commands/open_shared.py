@@ -21,13 +21,19 @@ from gateway.store.shared import Shared
 @asynccontextmanager
 async def open_shared(config: Config) -> AsyncIterator[Shared]:
     """What is shared, as it is now. Raises CommandFailed when the store is not there, or leaves within the context."""
-    async with open_store(config) as store:
-        shared = Shared(store)
-        try:
-            await shared.load()
-            yield shared
-        finally:
-            await shared.close()
+    async with open_store(config) as store, shared_of(store) as shared:
+        yield shared
+
+
+@asynccontextmanager
+async def shared_of(store: Store) -> AsyncIterator[Shared]:
+    """The same of a store that is open."""
+    shared = Shared(store)
+    try:
+        await shared.load()
+        yield shared
+    finally:
+        await shared.close()
 
 
 @asynccontextmanager

@@ -16,7 +16,9 @@ _NAMES_SHOWN = 20
 
 
 async def switch(given: argparse.Namespace, kind: Switched, what: Provider | Tenant, shared: Shared) -> None:
-    """Do what the command line says. Raises StoreAway."""
+    """Do what the command line says. Raises StoreAway, and CommandFailed for a tenant that was erased."""
+    if kind == "tenant" and shared.switches.is_erased(what.id):
+        raise was_erased(what.name)
     if given.act == "disable":
         shared.switches.disable(kind, what.id, given.reason)
     else:
@@ -26,11 +28,16 @@ async def switch(given: argparse.Namespace, kind: Switched, what: Provider | Ten
 
 def switch_cells(kind: Switched, what: Provider | Tenant, shared: Shared) -> dict[str, Cell]:
     found = shared.switches.get(kind, what.id)
+    is_erased = kind == "tenant" and shared.switches.is_erased(what.id)
     return {
-        "state": "disabled" if found else "enabled",
+        "state": "erased" if is_erased else "disabled" if found else "enabled",
         "since": moment(found.since_s) if found else None,
         "reason": found.reason if found else None,
     }
+
+
+def was_erased(name: str) -> CommandFailed:
+    return CommandFailed(f"tenant {name!r} was erased, which is for ever; make another one")
 
 
 def not_there(kind: Switched, name: str, names: Iterable[str]) -> CommandFailed:

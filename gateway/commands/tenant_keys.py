@@ -12,6 +12,7 @@ from gateway.commands.arguments import allowance_of
 from gateway.commands.command_failed import CommandFailed
 from gateway.commands.open_shared import open_shared, tell
 from gateway.commands.print_rows import Cell, Row, moment, print_rows
+from gateway.commands.switches import was_erased
 from gateway.commands.tenants import callers_of, find_provider, find_tenant, limits_in_words
 from gateway.config import Config
 from gateway.model import Directory, Scope, Tenant
@@ -43,6 +44,8 @@ async def run(given: argparse.Namespace, config: Config) -> int:
 
 async def _create(given: argparse.Namespace, known: Directory, tenant: Tenant, shared: Shared) -> Row:
     """The act is written before the key is shown: what cannot be written down is no use to anybody."""
+    if shared.switches.is_erased(tenant.id):
+        raise was_erased(tenant.name)
     expires_s = time.time() + given.expires_in if given.expires_in is not None else given.expires_at
     scope = _scope(given, known, tenant)
     secret, key = await shared.tenant_keys.issue(

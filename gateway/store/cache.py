@@ -52,8 +52,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from redis.exceptions import ResponseError
 
 from gateway.store.coalescer import Script, Word
-from gateway.store.connection import StoreAway
+from gateway.store.connection import Store, StoreAway
 from gateway.store.single_flight import SingleFlight
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import log
 
 T = TypeVar("T")
@@ -239,11 +240,17 @@ class _Unannounced:
         return True
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return tuple(store.key(what, f"{{{tenant}:") for what in ("c", "b", "a"))
+
+
 class ThreadCache:
     """The cache. No method raises for the store's sake; `catch_up` runs at start and whenever the store is back.
 
     `lease_s` is how long a read may take from its miss to its fill; a longer one is not kept. Larger values than
-    `value_limit_bytes` are not kept either. `clock` tells seconds since 1970, as all replicas' clocks do.
+    `value_limit_bytes` are not kept either, nor anything of a tenant that `is_erased`. `clock` tells seconds since
+    1970, as all replicas' clocks do.
     """
 
     def __init__(
@@ -254,6 +261,7 @@ class ThreadCache:
         lease_s: float,
         value_limit_bytes: int = 256 * 1024,
         unannounced_limit: int = 10_000,
+        is_erased: IsErased = nobody,
         clock: Callable[[], float] = time.time,
         rand: Callable[[int], bytes] = os.urandom,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -262,6 +270,7 @@ class ThreadCache:
         self._prefix = prefix
         self._lease_ms = _milliseconds(lease_s)
         self._value_limit_bytes = value_limit_bytes
+        self._is_erased = is_erased
         self._clock = clock
         self._rand = rand
         self._pause = pause
@@ -321,7 +330,7 @@ class ThreadCache:
 
     async def fill(self, scope: Scope, field: str, body: bytes, *, ttl_s: float, generation: Generation) -> bool:
         """Keep an answer until `ttl_s` after its miss. Whether it is kept: not if anything was written since."""
-        value, left_ms = self._value(Fill(field, body, ttl_s, generation))
+        value, left_ms = self._value(scope, Fill(field, body, ttl_s, generation))
         if value is None:
             return False
         arguments = (generation.token, field, value, left_ms, _FIELDS_LIMIT)
@@ -330,11 +339,11 @@ class ThreadCache:
         except (StoreAway, ResponseError):
             return False
 
-    def _value(self, fill: Fill) -> tuple[bytes | None, int]:
+    def _value(self, scope: Scope, fill: Fill) -> tuple[bytes | None, int]:
         """An answer as it is kept, None if it cannot be, and how many milliseconds are left to it."""
         too_old_s = fill.generation.taken_s + fill.ttl_s
         left_ms = _milliseconds(too_old_s - self._clock())
-        if left_ms <= 0 or len(fill.body) > self._value_limit_bytes:
+        if left_ms <= 0 or len(fill.body) > self._value_limit_bytes or self._is_erased(scope.tenant):
             return None, 0
         return _HEADER.pack(too_old_s, fill.generation.epoch) + fill.body, left_ms
 
@@ -366,7 +375,7 @@ class ThreadCache:
             await self._commands.script(_SETTLE, keys=(self._key(scope), self._key(scope, "a")), arguments=(who,))
 
     def _replace(self, scope: Scope, fill: Fill) -> Tell | None:
-        value, left_ms = self._value(fill)
+        value, left_ms = self._value(scope, fill)
         if value is None:
             return None
         arguments = (fill.generation.token, next(self._tokens), fill.field, value, max(left_ms, self._lease_ms))

@@ -10,18 +10,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.model import Account, Directory, Provider, Tenant, rendezvous
 from gateway.store.connection import Store
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import log
 
 
 class Homes:
-    """The homes of every tenant, which are those of the directory unless `tenants` tells of more, by id."""
+    """The homes of every tenant, which are those of the directory unless `tenants` tells of more, by id. Of one that
+    `is_erased` nothing is remembered."""
 
     def __init__(
-        self, store: Store, directory: Directory, tenants: Callable[[], Mapping[str, Tenant]] | None = None
+        self,
+        store: Store,
+        directory: Directory,
+        tenants: Callable[[], Mapping[str, Tenant]] | None = None,
+        *,
+        is_erased: IsErased = nobody,
     ) -> None:
         self._store = store
         self._directory = directory
         self._tenants = tenants or (lambda: directory.tenants)
+        self._is_erased = is_erased
         self._settled: Mapping[str, Tenant] | None = None
         """The tenants that have been settled last."""
         self._homes: dict[tuple[str, str], Account] = {}
@@ -62,7 +70,7 @@ class Homes:
         self._settled = tenants
 
     async def _settle(self, provider: Provider, tenants: Iterable[Tenant]) -> None:
-        using = [tenant for tenant in tenants if provider.name in tenant.providers]
+        using = [each for each in tenants if provider.name in each.providers and not self._is_erased(each.id)]
         for tenant, remembered in zip(using, await self._remembered(using, provider), strict=True):
             home = _usable(provider, remembered, tenant)
             self._homes[tenant.id, provider.id] = home or await self._remember(tenant, provider, remembered)
@@ -90,6 +98,11 @@ class Homes:
 
     def _key(self, provider: Provider) -> str:
         return self._store.key("homes", provider.id)
+
+
+def keys(store: Store) -> str:
+    """A pattern of the keys of all providers, also those that are gone: hashes, tenant's id → home."""
+    return store.key("homes", "*")
 
 
 def _usable(provider: Provider, account_id: str | None, tenant: Tenant) -> Account | None:

@@ -31,6 +31,7 @@ from redis.client import NEVER_DECODE
 
 from gateway import codec
 from gateway.store.connection import Store, StoreAway
+from gateway.store.switches import IsErased, nobody
 
 _NOW = """
 local time = redis.call('TIME')
@@ -160,8 +161,19 @@ class Reused:
     """The key belongs to another request."""
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return (store.key("idem", tenant, ""),)
+
+
+def index_of(store: Store) -> str:
+    """As in `erase_tenant.py`."""
+    return store.key("idem-times")
+
+
 class IdempotencyRecords:
-    """The records. `keep_s` is how long each is kept after its last change; `pause` is what the upkeep waits with."""
+    """The records. `keep_s` is how long each is kept after its last change; `pause` is what the upkeep waits with. Of a
+    tenant that `is_erased` no record is written, as if the store were away."""
 
     def __init__(
         self,
@@ -169,13 +181,15 @@ class IdempotencyRecords:
         *,
         keep_s: float,
         lease_s: float = LEASE_S,
+        is_erased: IsErased = nobody,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
+        self._is_erased = is_erased
         self._keep_s = keep_s
         self._lease_s = lease_s
         self._pause = pause
-        self._index = store.key("idem-times")
+        self._index = index_of(store)
         self._held: dict[str, Lease] = {}
         """By token: what this replica carries out."""
         self._abandoned: dict[str, Lease] = {}
@@ -225,6 +239,8 @@ class IdempotencyRecords:
 
     async def _write(self, lease: Lease, script: str, *arguments: bytes | str | int) -> Any:
         """The answer of a script that may make the record. The index comes first."""
+        if self._is_erased(lease.tenant):
+            raise StoreAway("the tenant was erased")
 
         async def both(redis: Redis) -> Any:
             async with redis.pipeline(transaction=False) as pipe:

@@ -6,7 +6,7 @@ To about a minute: a key in steady use is told of once a minute, so that the sto
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gateway.store.connection import Store
 
@@ -41,6 +41,12 @@ class LastUse:
         except BaseException:
             self._late = telling | self._late
             raise
+
+    async def forget(self, fingerprints: Collection[str]) -> int:
+        """How many were known. Raises StoreAway."""
+        if not fingerprints:
+            return 0
+        return int(await self._store.run(lambda redis: redis.hdel(self._key, *fingerprints)))
 
     async def all(self) -> dict[str, int]:
         """Fingerprint → second since 1970. Raises StoreAway."""

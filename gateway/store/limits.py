@@ -25,6 +25,7 @@ from redis.exceptions import ResponseError
 
 from gateway.store.coalescer import Script, Word
 from gateway.store.connection import Store, StoreAway
+from gateway.store.switches import IsErased, nobody
 from gateway.store.token_counts import key_of
 from gateway.store.windows import WINDOWS
 from gateway.window import MINUTE_S
@@ -165,6 +166,11 @@ def places_of(store: Store, tenant: str, fingerprint: str | None = None) -> Plac
     )
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return tuple(store.key(name, f"{{{tenant}}}") for name in ("rate", "requests", "streams", "bytes", "limits-batch"))
+
+
 Fact = tuple[str, Literal["ended", "bytes", "uncount"], str, int]
 """A key and what is to be done to it: the lease of a request ends, bytes are added to a field, or a window's second has
 counted one too many."""
@@ -181,9 +187,12 @@ class Batch(NamedTuple):
 class LimitCounts:
     """The counts in the store. Every method raises StoreAway."""
 
-    def __init__(self, commands: Commands, store: Store, *, lease_s: float = _LEASE_S) -> None:
-        """`store` only names keys."""
+    def __init__(
+        self, commands: Commands, store: Store, *, lease_s: float = _LEASE_S, is_erased: IsErased = nobody
+    ) -> None:
+        """`store` only names keys. Of a tenant that `is_erased` no bytes are counted; all else of it ends by itself."""
         self.lease_s = lease_s
+        self._is_erased = is_erased
         self._commands = commands
         self._store = store
         self._replica = secrets.token_hex(8)
@@ -209,9 +218,10 @@ class LimitCounts:
         """Give leases back, add bytes, take back what was counted. A batch counts once, however often it is sent."""
         last = self._store.key("limits-batch", f"{{{tenant}}}", self._replica)
         words: list[Word] = [batch.number, _REMEMBERED_MS, batch.day]
-        for _, kind, field, amount in batch.facts:
+        facts = [fact for fact in batch.facts if fact[1] != "bytes" or not self._is_erased(tenant)]
+        for _, kind, field, amount in facts:
             words += (kind, field, amount)
-        await self._script(_SETTLE, [last, *(key for key, *_ in batch.facts)], words)
+        await self._script(_SETTLE, [last, *(key for key, *_ in facts)], words)
 
     async def renew(self, key: str, requests: Sequence[str]) -> None:
         """Prolong leases of one set; what the store has lost of them it gets again."""

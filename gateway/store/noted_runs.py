@@ -19,6 +19,7 @@ from gateway import codec
 from gateway.phases.read_facts import Usage
 from gateway.store import tenant_usage, token_counts
 from gateway.store.connection import Store
+from gateway.store.switches import IsErased, nobody
 
 FIRST_LOOK_S = 20.0
 """How long after a run was noted somebody looks at it first."""
@@ -125,18 +126,32 @@ class Settling:
     at_s: float
 
 
-class NotedRuns:
-    """The runs of all tenants. Everything raises StoreAway, and everything may be done twice."""
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return (store.key("runs", f"{{{tenant}}}"),)
 
-    def __init__(self, store: Store) -> None:
+
+def index_of(store: Store) -> str:
+    """As in `erase_tenant.py`."""
+    return store.key("runs", "due")
+
+
+class NotedRuns:
+    """The runs of all tenants. Everything raises StoreAway, and everything may be done twice. Of a tenant that
+    `is_erased` no run is noted."""
+
+    def __init__(self, store: Store, *, is_erased: IsErased = nobody) -> None:
         self._store = store
-        self._index = store.key("runs", "due")
+        self._is_erased = is_erased
+        self._index = index_of(store)
 
     def _key(self, tenant: str) -> str:
         return self._store.key("runs", f"{{{tenant}}}")
 
     async def note(self, run: NotedRun) -> None:
         """Remember a run until it is settled. One that is noted already, or was settled, stays as it is."""
+        if self._is_erased(run.tenant):
+            return
         said = codec.dumps(asdict(run)).decode()
 
         async def write(redis: Any) -> None:

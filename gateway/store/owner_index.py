@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from gateway.store.connection import Store, StoreAway
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import log
 
 _ADD = """
@@ -48,12 +49,18 @@ class Owned(NamedTuple):
     kind: str
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return (store.key("own", tenant, ""),)
+
+
 class OwnerIndex:
     """The index. What cannot be written while the store is away is kept, at most 10 000 entries, and written as soon
-    as it is back."""
+    as it is back. Of a tenant that `is_erased` nothing is written."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, is_erased: IsErased = nobody) -> None:
         self._store = store
+        self._is_erased = is_erased
         self._late: deque[tuple[Owned, tuple[str, ...]]] = deque()
         self._flushing = asyncio.Lock()
 
@@ -72,6 +79,8 @@ class OwnerIndex:
             self._late.append((owned, tuple(upstream)))
 
     async def _add(self, owned: Owned, upstream: Sequence[str]) -> None:
+        if self._is_erased(owned.tenant):
+            return
         await self._store.run(lambda redis: redis.eval(_ADD, 1, self._key(owned), *upstream))
 
     async def remove(self, owned: Owned, upstream: Sequence[str]) -> None:
@@ -81,6 +90,8 @@ class OwnerIndex:
 
     async def seen(self, owned: Owned, *, found: Sequence[str], missing: Sequence[str]) -> None:
         """Note what the provider had and what it had not. Never raises: the next list notes it again."""
+        if self._is_erased(owned.tenant):
+            return
         keys = (self._key(owned), self._key(owned) + ":missing")
         with suppress(StoreAway):
             await self._store.run(

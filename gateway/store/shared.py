@@ -47,7 +47,7 @@ class Shared:
         self.tenants = StoredTenants(store, clock=clock)
         self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
-        self.tenant_usage = TenantUsage(store, clock=clock)
+        self.tenant_usage = TenantUsage(store, clock=clock, is_erased=self.switches.is_usage_erased)
         self.last_use = LastUse(store, clock=clock)
         self.acts = Acts(store)
         self.replicas = Replicas(store)
@@ -87,6 +87,15 @@ class Shared:
             asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenant_usage.flush), name="shared.count_tenants"),
             asyncio.create_task(self._repeat(BEAT_S, self.replicas.beat), name="shared.beat"),
         ]
+
+    def knowing(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Work for a store that is back, which begins when it is known who was erased meanwhile. Raises StoreAway."""
+
+        async def begin() -> None:
+            await self.switches.mirror.refresh()
+            await work()
+
+        return begin
 
     async def _follow(self) -> None:
         await self.load()

@@ -87,9 +87,16 @@ class IssuedKeys:
 
     def revoke(self, key: IssuedKey, reason: str) -> IssuedKey:
         """The key as it is now. In force when this returns; the other replicas are told in the background."""
-        revoked = replace(key, revoked_s=self.mirror.now(), reason=reason)
-        self.mirror.put(key.digest, _told(revoked), until_s=_until_s(revoked))
-        return revoked
+        return self._put(replace(key, revoked_s=self.mirror.now(), reason=reason))
+
+    def erase(self, key: IssuedKey) -> IssuedKey:
+        """Revoked, and without the name that a person gave it. The digest stays: the key must never be anybody's."""
+        revoked_s, reason = key.revoked_s or self.mirror.now(), key.reason or "the tenant was erased"
+        return self._put(replace(key, name="", revoked_s=revoked_s, reason=reason))
+
+    def _put(self, key: IssuedKey) -> IssuedKey:
+        self.mirror.put(key.digest, _told(key), until_s=_until_s(key))
+        return key
 
 
 def fingerprint_of_digest(digest: str) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from gateway.store.batches import Batches, Change
 from gateway.store.connection import Store
+from gateway.store.switches import IsErased, nobody
 
 _DAY_S = 86_400
 _MODELS_LIMIT = 1000
@@ -58,6 +59,11 @@ def key_of_month(store: Store, tenant: str, month: str) -> str:
     return store.key("usage", f"{{{tenant}}}", month)
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return (store.key("usage", f"{{{tenant}}}", ""),)
+
+
 def field_of(place: UsagePlace, what: str) -> str:
     """A model's name may hold anything, so it stands last. `noted_runs.py` writes such fields too."""
     return f"{place.day}:{place.provider}:{what}:{place.model}"
@@ -66,9 +72,11 @@ def field_of(place: UsagePlace, what: str) -> str:
 class TenantUsage:
     """Counts this process's requests, and tells what all did."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time, is_erased: IsErased = nobody) -> None:
+        """What a tenant uses that `is_erased` is not counted."""
         self._store = store
         self._clock = clock
+        self._is_erased = is_erased
         self._counted: defaultdict[tuple[str, int, str, str], list[int]] = defaultdict(lambda: [0, 0])
         """By tenant, day since 1970, provider and model."""
         self._models: set[str] = set()
@@ -102,6 +110,8 @@ class TenantUsage:
         """Put what was counted to the hashes where it belongs."""
         counted, self._counted = self._counted, defaultdict(lambda: [0, 0])
         for (tenant, day, provider, model), counts in counted.items():
+            if self._is_erased(tenant):
+                continue
             key = key_of(self._store, tenant, day * _DAY_S)
             place = UsagePlace(f"{datetime.fromtimestamp(day * _DAY_S, UTC):%Y-%m-%d}", provider, model)
             for what, number in zip(("requests", "errors"), counts, strict=True):

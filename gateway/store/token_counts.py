@@ -16,6 +16,11 @@ def key_of(store: Store, tenant: str) -> str:
     return store.key("tokens", f"{{{tenant}}}")
 
 
+def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
+    """As in `erase_tenant.py`."""
+    return (key_of(store, tenant),)
+
+
 def fields_of(now: float, fingerprint: str | None = None) -> tuple[str, str]:
     """The fields of the day and of the month of `now` (seconds since 1970), for one key of the tenant or for all."""
     moment = datetime.fromtimestamp(now, UTC)
