@@ -290,6 +290,7 @@ def _colliding() -> tuple[str, str]:
 
 
 BOLT = {"keys": {"two": "${TWO}"}}
+SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_completions"}
 
 
 @pytest.mark.parametrize(
@@ -316,6 +317,26 @@ BOLT = {"keys": {"two": "${TWO}"}}
             "tenants.bob.home_accounts.main: bolt is owned by another tenant",
         ),
         ({f"{ACME}.owned_by": "alice"}, "tenants.bob.providers: main has no account that is not owned by another"),
+        # serving threads
+        ({"providers.main.model_api": "chat_completions"}, "providers.main.model_api: needs serve: threads"),
+        ({"providers.main.dialect": "mistral"}, "providers.main.dialect: needs serve: threads"),
+        ({"providers.main.serve": "threads"}, "providers.main.model_api: is missing; serve: threads needs it: chat_"),
+        (
+            {"providers.main.serve": "threads", "providers.main.model_api": "x"},
+            "providers.main.model_api: unknown model",
+        ),
+        (
+            {**SERVED, "providers.main.dialect": "klingon"},
+            "providers.main.dialect: chat_completions has no such dialect; known: deepseek, gemini, mistral, ollama",
+        ),
+        (
+            {**SERVED, "providers.main.vendor": "openai_v1", "providers.main.base_url": "https://v1.example"},
+            "providers.main.vendor: openai_v1 is a server of threads",
+        ),
+        (
+            {**SERVED, "providers.main.accounts.bolt": {**BOLT, "owned_by": "alice", "raw_ids": True}},
+            "providers.main.accounts.bolt.raw_ids: threads that are served here were never anywhere else",
+        ),
         # the same twice
         ({f"{ACME}.keys.zwei": "${ONE}"}, f"{ACME}.keys.zwei: the same secret as {ACME}.keys.one"),
         (

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from redis.exceptions import TimeoutError as RedisTimeout
+
 from gateway import codec
 from gateway.attempts import Sending
 from gateway.engine import objects, refusals
@@ -35,7 +37,7 @@ from gateway.engine.store.stored import Stored
 from gateway.engine.streams import RunStream
 from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
-from gateway.errors import GatewayError, bad_request, envelope, store_unavailable, unknown_id
+from gateway.errors import NEVER_REPEAT, GatewayError, bad_request, envelope, store_unavailable, unknown_id
 from gateway.lists import read_page
 from gateway.model import Target
 from gateway.phases.send import Response
@@ -134,7 +136,11 @@ class Serving:
         try:
             return await self._answer(sending)
         except StoreAway as exc:
-            raise store_unavailable("a served thread") from exc
+            error = store_unavailable("a served thread")
+            if isinstance(exc.__cause__, RedisTimeout) and not sending.operation.is_safe:
+                # The store may have done it: the SDKs must not do it again by themselves.
+                error.headers = {**error.headers, **NEVER_REPEAT}
+            raise error from exc
         except GatewayError as error:
             return Response(error.status, error.headers, envelope(error))
 

@@ -264,7 +264,7 @@ async def test_a_generation_outlives_a_store_that_stands_still(
         assert (status, answer_["error"]["code"]) == (503, "store_unavailable")
         assert "retry-after" in headers
         said = {"role": "user", "content": "x"}
-        status, answer_, _ = await gateway.call("POST", f"/v1/threads/{thread}/messages", said)
+        status, answer_, headers = await gateway.call("POST", f"/v1/threads/{thread}/messages", said)
         assert (status, answer_["error"]["code"]) == (503, "store_unavailable")
         assert not listening.done()
     finally:
