@@ -24,6 +24,7 @@ from gateway.callers import Callers
 from gateway.config import Config
 from gateway.credentials import Keyring
 from gateway.demo.echo_server import EchoServer
+from gateway.ending import end
 from gateway.engine.asking import Asking, CountTokens
 from gateway.engine.running import Running
 from gateway.engine.serving import Serving
@@ -367,10 +368,19 @@ class App:
         try:
             if self._server is not None:
                 await asyncio.sleep(0)  # requests accepted just now get their handlers first
-                await asyncio.gather(self._end_requests(self._server, grace_s), self._end_runs(grace_s))
+                await self._end_work(self._server, grace_s)
         finally:
             await self._closing.aclose()
         log.info("gateway.stopped")
+
+    async def _end_work(self, server: Server, grace_s: float) -> None:
+        """Requests and runs side by side. Cancelled itself it waits until the requests were cancelled too."""
+        runs = asyncio.create_task(self._end_runs(grace_s))
+        try:
+            await self._end_requests(server, grace_s)
+            await runs
+        finally:
+            await end([runs])
 
     async def _end_runs(self, grace_s: float) -> None:
         if self.running is not None:

@@ -149,6 +149,10 @@ def text_part(value: str, annotations: Sequence[Json] = ()) -> Json:
     return {"type": "text", "text": {"value": value, "annotations": list(annotations)}}
 
 
+def refusal_part(value: str) -> Json:
+    return {"type": "refusal", "refusal": value}
+
+
 def whole_reply(begun: Mapping[str, Any], content: Sequence[Json], *, now: int) -> Json:
     return {**begun, "content": list(content), "status": "completed", "completed_at": now}
 
@@ -303,6 +307,12 @@ def text_delta(message: str, value: str, *, index: int, is_first: bool) -> Json:
     """One piece of text; the first of a part opens it, with its (empty) annotations, as recorded."""
     text: Json = {"value": value, "annotations": []} if is_first else {"value": value}
     content = [{"index": index, "type": "text", "text": text}]
+    return {"id": message, "object": "thread.message.delta", "delta": {"content": content}}
+
+
+def refusal_delta(message: str, value: str, *, index: int) -> Json:
+    """One piece of what the model says in place of an answer."""
+    content = [{"index": index, "type": "refusal", "refusal": value}]
     return {"id": message, "object": "thread.message.delta", "delta": {"content": content}}
 
 

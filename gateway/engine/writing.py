@@ -40,8 +40,9 @@ class Written(NamedTuple):
 
 @dataclass
 class _Part:
-    """One content of the message."""
+    """One content of the message: a text, or a refusal."""
 
+    kind: str
     pieces: list[str] = field(default_factory=list)
     annotations: list[Json] = field(default_factory=list)
 
@@ -111,13 +112,17 @@ class Writing:
         part = self._parts[place]
         is_first = not part.pieces
         part.pieces.append(text)
-        delta = objects.text_delta(self._begun_message()["id"], text, index=place, is_first=is_first)
+        message = self._begun_message()["id"]
+        if kind == "refusal":
+            delta = objects.refusal_delta(message, text, index=place)
+        else:
+            delta = objects.text_delta(message, text, index=place, is_first=is_first)
         self._tell("thread.message.delta", delta)
 
     def _place(self, kind: str, index: int) -> int:
         if (place := self._places.get((kind, index))) is None:
             place = self._places[kind, index] = len(self._parts)
-            self._parts.append(_Part())
+            self._parts.append(_Part(kind))
         return place
 
     def _begun_message(self) -> Json:
@@ -132,7 +137,12 @@ class Writing:
         return self._message
 
     def _content(self) -> list[Json]:
-        return [objects.text_part("".join(part.pieces), part.annotations) for part in self._parts]
+        return [
+            objects.refusal_part("".join(part.pieces))
+            if part.kind == "refusal"
+            else objects.text_part("".join(part.pieces), part.annotations)
+            for part in self._parts
+        ]
 
     # --- tool calls ------------------------------------------------------------------------------------------------
     def _begin_call(self, call_id: str, name: str) -> None:

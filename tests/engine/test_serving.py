@@ -411,7 +411,7 @@ async def test_a_call_that_failed_before_it_answered_is_made_again(stage: Stage,
     assert (done["outcome"], done["prompt_tokens"], done["upstream_model"]) == ("stop", 10, "m-1")
 
 
-async def test_a_refusal_of_the_model_is_a_text(stage: Stage) -> None:
+async def test_a_refusal_of_the_model_is_a_part_of_its_own(stage: Stage) -> None:
     async def refuse(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield chunk({"refusal": "I cannot."})
         async for piece in says()(body):
@@ -420,4 +420,6 @@ async def test_a_refusal_of_the_model_is_a_text(stage: Stage) -> None:
     stage.model.script.append(refuse)
     thread = await stage.thread()
     assert (await run_of(stage, thread)).status == "completed"
-    assert await texts(stage, thread) == ["Hello?", "I cannot."]
+    newest = (await stage.sdk.beta.threads.messages.list(thread, limit=1)).data[0]
+    assert [part.type for part in newest.content] == ["refusal"]
+    assert newest.content[0].refusal == "I cannot."  # type: ignore[union-attr]
