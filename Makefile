@@ -32,6 +32,7 @@ bench: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/bench/cache.py
 	$(VENV)/bin/python tests/bench/limits.py
 	$(VENV)/bin/python tests/bench/audit.py
+	$(VENV)/bin/python tests/bench/audited.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'

@@ -75,7 +75,7 @@ def test_a_stream_amounts_to_its_last_objects() -> None:
 
 def test_at_metadata_nothing_of_what_was_said_is_held() -> None:
     folding = fold(STREAM, 0)
-    assert folding.content() is None
+    assert folding.content() == b'{"events":10,"is_cut":false}'
     assert not folding._pieces
     assert not folding._whole
 
