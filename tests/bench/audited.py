@@ -1,5 +1,5 @@
-"""What the audit trail costs a whole gateway: CPU of a forwarded GET, a forwarded POST and a cache hit without a trail,
-with it (`ack`, metadata), and with bodies kept (`full`); one interleaved run.
+"""What the audit trail costs a whole gateway: CPU of a forwarded GET, a forwarded POST and a cache hit, without a
+trail, with it (`ack`, metadata), and with bodies kept (`full`); one interleaved run.
 
     python tests/bench/audited.py [rounds] [requests a round]
 
