@@ -34,6 +34,7 @@ bench: $(VENV)/.installed-test
 	$(VENV)/bin/python tests/bench/audit.py
 	$(VENV)/bin/python tests/bench/model_apis.py
 	$(VENV)/bin/python tests/bench/serve.py
+	$(VENV)/bin/python tests/bench/audited.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'

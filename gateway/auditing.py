@@ -16,7 +16,7 @@ from gateway.audit.bodies import Content, Piece
 from gateway.audit.fold import Fold
 from gateway.audit.opening import config_digest
 from gateway.audit.policy import Level, Plan, Policy
-from gateway.audit.redaction import Redactor
+from gateway.audit.redaction import Before, Redactor
 from gateway.audit.trail import AuditUnavailable, Trail
 from gateway.config import Config
 from gateway.errors import BrokenOff, audit_unavailable
@@ -146,6 +146,7 @@ class _Request:
         self._trail = auditing.trail
         self._record = record
         self._request: Piece | None = None
+        self._before: Before | None = None
         self._has_started = False
         self._is_written = False
         self._fold: Fold | None = None
@@ -166,7 +167,9 @@ class _Request:
             self._fold = self._record.hear = Fold(self._auditing.max_bytes if plan.possible >= Level.FULL else 0)
         if inbound.operation.method == "GET" and not inbound.may_pass_through:
             return
-        facts = self._auditing.redactor.facts(records.started(self._record, plan.otherwise))
+        told = records.started(self._record, plan.otherwise)
+        facts = self._auditing.redactor.facts(told)
+        self._before = Before(told, facts)
         is_kept = plan.certain >= Level.REQUEST
         content = self._content(self._request) if is_kept else None
         self._has_started = True
@@ -212,7 +215,7 @@ class _Request:
         facts = records.finished(record, level, has_started=self._has_started, folded=folded)
         request = self._request if level >= Level.REQUEST else None
         answer = self._answer() if level >= Level.FULL else None
-        return self._auditing.redactor.facts(facts), self._content(request, answer)
+        return self._auditing.redactor.facts(facts, self._before), self._content(request, answer)
 
     def _answer(self) -> Piece | None:
         if self._fold is not None and self._fold.has_heard:

@@ -201,7 +201,7 @@ class Record:
             "request.done",
             request_id=self.request_id,
             method=self.method,
-            path=_masked(self.path),
+            path=self.path if "upstream_ids" in facts else _masked(self.path),  # there it has verified ids alone
             client=self.client,
             client_request_id=_masked(self.client_request_id),
             **(facts | {name: _masked(facts[name]) for name in _OTHERS_WROTE if name in facts}),

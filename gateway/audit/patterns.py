@@ -24,9 +24,8 @@ _KEY_SIGNS = (
 _EMAIL = re.compile(OURS + r"|(?<![\w.+%-])[\w.+%-]++@[\w-]++(?:\.[\w-]++)++")
 _DIGITS = re.compile(OURS + r"|(?<!\w)(?=[0-9][0-9 -]{12})[0-9]{3,19}+(?:[ -][0-9]{3,19}+)*+")
 _MANY_DIGITS = re.compile(r"[0-9][0-9 -]{12}")
-_SHORTEST_KEY = 8
+_SHORTEST_KEY, _LONGEST_KEY = 8, 256
 _WORDLIKE = re.compile(r"""[^\s"'<>()\[\]{},;=:\\]++""")
-_SUSPICIOUS = re.compile(r"[0-9][0-9 -]{12}|[sprSPR][kK][_-]|gh[opsur]_|github_|xox|AIza|AKIA|ASIA|eyJ|@|(?i:bearer)")
 _PLAIN = bytes(48) + bytes(range(10)) + bytes(198)
 _DOUBLED = bytes(48) + bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]) + bytes(198)
 _CARD_DIGITS = range(13, 20)
@@ -80,7 +79,9 @@ class Patterns:
 
     def may_find(self, word: str) -> bool:
         """Whether a short word needs a closer look: cheaper than the look, and mostly no."""
-        return self._own is not None or _SUSPICIOUS.search(word) is not None
+        if self._own is not None or "@" in word or _may_hold_key(word):
+            return True
+        return _MANY_DIGITS.search(word) is not None
 
     def finds_card(self, number: int) -> bool:
         """Whether a number of a body is a card's."""
@@ -103,6 +104,8 @@ class Patterns:
     def _known_in(self, text: str) -> list[str]:
         """Keys of this gateway in a text, longest first."""
         assert self._is_key is not None
+        if is_plain(text):
+            return [text] if _SHORTEST_KEY <= len(text) <= _LONGEST_KEY and self._is_key(text) else []
         words: set[str] = set()
         for chunk in set(text.split()):  # a text has many words and few that differ
             if len(chunk) >= _SHORTEST_KEY:
@@ -111,7 +114,7 @@ class Patterns:
         known = [
             word
             for word in words
-            if _SHORTEST_KEY <= len(word) <= 256 and not ALREADY.fullmatch(word) and self._is_key(word)
+            if _SHORTEST_KEY <= len(word) <= _LONGEST_KEY and not ALREADY.fullmatch(word) and self._is_key(word)
         ]
         return sorted(known, key=len, reverse=True)
 
@@ -144,9 +147,18 @@ class Patterns:
         return "".join([*pieces, run[told:]])
 
 
+def is_plain(word: str) -> bool:
+    """Whether a word has ASCII letters, digits, `_` and `-` alone and begins with one of the first two, as ids do. Much
+    cheaper than an expression."""
+    return word.isascii() and word[:1].isalnum() and word.replace("_", "").replace("-", "").isalnum()
+
+
 def _may_hold_key(text: str) -> bool:
     """Much cheaper than to look for one, and mostly no."""
-    return any(sign in text for sign in _KEY_SIGNS) or "bearer" in text.lower()
+    for sign in _KEY_SIGNS:  # `any` takes twice as long, and every request comes here
+        if sign in text:
+            return True
+    return "bearer" in text.lower()
 
 
 def _card_end(run: str, groups: Sequence[re.Match[str]], first: int) -> int | None:

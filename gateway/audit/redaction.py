@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from gateway import codec
 from gateway.audit.hmac_key import HmacKey
-from gateway.audit.patterns import ALREADY, Patterns
+from gateway.audit.patterns import ALREADY, Patterns, is_plain
 from gateway.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ _SPOKEN = (_NAME, _CODE, _LABEL, _TEXT)
 """Forms of what people write, and of what comes again and again; the others are looked at closer where need be."""
 _TRUSTED = (_REQUEST, _VERIFIED, _PERSON)
 """Forms that the gateway gave or verified, and operators, whose names may look like addresses."""
+_WORDS_OF_ANY_SORT, _SHORT = (_NAME, _LABEL), 200
+"""Forms that every plain word has which is no longer."""
+_NEW_EACH_TIME = (_REQUEST, _VERIFIED)
+"""Forms of values that are different with every request: not worth remembering."""
 _SEGMENTS = 32
 _WORDS: Final = frozenset(
     {"v1", "openai", "providers", "healthz", "readyz", "openapi.json", ""}
@@ -88,6 +92,16 @@ def steps_of(path: str) -> tuple[bool, tuple[Step, ...]]:
     if not all(map(_STEP.fullmatch, steps)) or steps == (_ANY,):
         raise ValueError(f"{path!r} is no path such as metadata.* or $.thread.messages.content")
     return is_rooted, steps
+
+
+class Before(NamedTuple):
+    """The facts of an earlier record, as they were and as they stand in the trail."""
+
+    told: Mapping[str, Any]
+    shown: Mapping[str, Any]
+
+
+_NOTHING_BEFORE = Before({}, {})
 
 
 class Redactor:
@@ -145,18 +159,25 @@ class Redactor:
         return self._patterns(text)
 
     # --- a record
-    def facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Facts as they may stand in the trail. Never raises; what is already marked stays as it is."""
+    def facts(self, facts: Mapping[str, Any], before: Before | None = None) -> dict[str, Any]:
+        """Facts as they may stand in the trail. Never raises; what is already marked stays as it is. What is the very
+        same value as in the record `before`, of the same request, is not looked at again."""
         is_located = bool(facts.get("upstream_ids"))
         clear, known = self._clear, self._shown
+        told, told_as = before or _NOTHING_BEFORE
         shown: dict[Any, Any] = {}
         for name, value in facts.items():
+            if name in told and told[name] is value and name in told_as:
+                shown[name] = told_as[name]
+                continue
             form = clear.get(name)
             if form == _IDS and is_located:
                 form = _VERIFIED
             kind = type(value)
             if form is None:
                 shown[self._name(name)] = value if value is None else self.mark(value)
+            elif form in _NEW_EACH_TIME and kind is str:
+                shown[name] = self._once(form, value)
             elif kind is str and (found := known.get((form, value))) is not None:
                 shown[name] = found
             elif form == _NUMBER and (kind is int or kind is float) and -(10**12) < value < 10**12:
@@ -170,9 +191,17 @@ class Redactor:
     def _name(self, name: Any) -> str:
         return self._one(_NAME, name) if type(name) is str else self.mark(name)
 
+    def _once(self, form: str, value: str) -> str:
+        """A string that hardly comes again, and that the gateway made or verified if it has its form."""
+        if is_plain(value) and len(value) <= _CACHED_LENGTH and (form == _VERIFIED or value.startswith("req_")):
+            return value
+        return self._one(form, value)
+
     def _fact(self, form: str, value: Any) -> Any:
         kind = type(value)
         if kind is str:
+            if form in _NEW_EACH_TIME:
+                return self._once(form, value)
             return self._shown.get((form, value)) or self._one(form, value)
         if value is None or kind is bool:
             return value
@@ -189,7 +218,9 @@ class Redactor:
         shown = self._shown.get((form, value))
         if shown is None:
             pattern = _FORMS.get(form)
-            if pattern is None or not pattern.fullmatch(value):
+            if form in _WORDS_OF_ANY_SORT and is_plain(value) and len(value) <= _SHORT:
+                shown = self._patterns(value)
+            elif pattern is None or not pattern.fullmatch(value):
                 shown = self.mark(value)
             elif form in _TRUSTED:
                 shown = value
@@ -237,7 +268,7 @@ class Redactor:
 
     def _segment(self, segment: str, ids: Sequence[Any]) -> str:
         spelt = unquote(segment) if "%" in segment else segment
-        return self._one(_VERIFIED if spelt in ids else _IDS, spelt)
+        return self._once(_VERIFIED, spelt) if spelt in ids else self._one(_IDS, spelt)
 
     # --- a body
     def document(self, value: Any) -> Any:

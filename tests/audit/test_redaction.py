@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.audit.hmac_key import HmacKey
 from gateway.audit.patterns import fault_of
-from gateway.audit.redaction import Redactor, steps_of
+from gateway.audit.redaction import Before, Redactor, steps_of
 from gateway.config import AuditRedact
 from tests.values import any_json, any_text, unhurried
 
@@ -342,3 +342,11 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(40_000):
         redactor.facts({"client_request_id": f"job-{number}", "new": f"value {number}"})
     assert max(len(redactor._shown), len(redactor._marks)) <= 16_384
+
+
+def test_what_a_request_has_told_already_is_shown_the_same_and_what_changed_is_not() -> None:
+    redactor = Redactor(KEY, AuditRedact())
+    told = {"tenant": "shop", "upstream_ids": ["thread_1"], "model": "sk-0123456789abcdef", "new": "x"}
+    before = Before(told, redactor.facts(told))
+    now = {**told, "model": "bob@example.com", "status": 200}
+    assert redactor.facts(now, before) == redactor.facts(now)
