@@ -281,7 +281,8 @@ class Working:
         patience_s = max(0.0, self._claim.expires_at - self._clock())
         is_whole = False
         try:
-            async with aclosing(self._asking(target, generation, record, patience_s=patience_s)) as said:
+            asking = self._asking(target, generation, record, thread=self._claim.thread, patience_s=patience_s)
+            async with aclosing(asking) as said:
                 async for deltas in said:
                     is_whole = isinstance(deltas[-1], Finish | Failure)
                     self._hear(deltas)
