@@ -317,7 +317,12 @@ class App:
         try:
             if self._server is not None:
                 await asyncio.sleep(0)  # requests accepted just now get their handlers first
-                await asyncio.gather(self._end_requests(self._server, grace_s), self._end_runs(grace_s))
+                runs = asyncio.create_task(self._end_runs(grace_s))
+                try:
+                    await self._end_requests(self._server, grace_s)
+                    await runs
+                finally:
+                    runs.cancel()
         finally:
             await self._closing.aclose()
         log.info("gateway.stopped")
