@@ -47,7 +47,7 @@ Stop = Literal["cancelled", "expired"]
 _AGAIN_S = 0.25
 """Between two tries to write while the store is away."""
 _EARLY_S = 0.2
-"""So long before its time is over a run is ended by who works on it: others end it then, and do not have what it said."""
+"""So long before its time is over a run is ended by who works on it: others would not have what it said."""
 _LATE_S = 60.0
 """So long after the run's time writes are still tried: until then nobody can tell its caller how it ended."""
 _MOST_TAKEOVERS = 3
