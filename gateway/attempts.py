@@ -41,6 +41,8 @@ class Sending:
     """With upstream ids; what `outbound` says too."""
     tenant: str = ""
     """The caller's id, "" where the gateway asks of its own accord."""
+    sticks_to: str | None = None
+    """What the strategy `sticky` keeps to one key, where that is not the path's thread."""
     runs_at: Target | None = None
     """Whose models a run uses, where that is not the target: served threads meet assistants of other accounts."""
 
@@ -96,7 +98,9 @@ class Attempts:
         told: Response | None = None
         suspect: Key | None = None
         attempts = 0
-        while (lease := await pool.take(refused=refused, thread=sending.ids.get("thread"))) is not None:
+        while (
+            lease := await pool.take(refused=refused, thread=sending.sticks_to or sending.ids.get("thread"))
+        ) is not None:
             key, outcome = lease.key, await self._send(sending, lease, pool, record)
             facts: Refusal | AttemptFailed
             if isinstance(outcome, AttemptFailed):

@@ -205,7 +205,7 @@ async def test_two_replicas_ask_once_and_count_once(watched: Watched) -> None:
     other = Polling(
         watched.runs,
         settlement,
-        watched.polling._attempts,
+        watched.polling._send,
         directory=watched.polling._directory,
         switches=app.shared.switches,
         clock=watched.clock,

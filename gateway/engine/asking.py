@@ -50,7 +50,7 @@ class Asking:
         self._clock = clock
 
     async def __call__(
-        self, target: Target, generation: Generation, record: Record, *, patience_s: float
+        self, target: Target, generation: Generation, record: Record, *, thread: str, patience_s: float
     ) -> AsyncGenerator[Sequence[Delta], None]:
         """What the model says, as it arrives; the last delta is a Finish or a Failure. Raises nothing. To be closed
         (`contextlib.aclosing`) by who stops listening: that stops the vendor."""
@@ -59,7 +59,7 @@ class Asking:
         try:
             request = api.build(generation)
             patience_s = min(patience_s, target.provider.timeouts.total_s)
-            response = await self._send(_sending(target, generation.model, request, patience_s), record)
+            response = await self._send(_sending(target, generation.model, request, thread, patience_s), record)
         except CannotCarry as exc:
             yield [Failure("invalid_prompt", exc.fault.message)]
             return
@@ -82,13 +82,14 @@ class Asking:
             await _read_end(answer)
 
 
-def _sending(target: Target, model: str, request: ModelRequest, patience_s: float) -> Sending:
+def _sending(target: Target, model: str, request: ModelRequest, thread: str, patience_s: float) -> Sending:
     path, _, query = request.path.partition("?")
     headers = {**_HEADERS, **account_headers(target), **request.headers}
     outbound = Outbound("POST", url_of(target.provider, path, query), headers)
     deadline = asyncio.get_running_loop().time() + patience_s
     body = Body(document={"model": model})
-    return Sending(ASK_MODEL, target, {}, outbound, body, request.body, SAME, deadline)
+    # The thread is no object of the provider's, but what was said in it may be in its cache, by key.
+    return Sending(ASK_MODEL, target, {}, outbound, body, request.body, SAME, deadline, sticks_to=thread)
 
 
 async def _read_on(reader: Reader, answer: Relayed) -> list[Delta]:

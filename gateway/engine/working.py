@@ -46,6 +46,8 @@ Stop = Literal["cancelled", "expired"]
 
 _AGAIN_S = 0.25
 """Between two tries to write while the store is away."""
+_EARLY_S = 0.2
+"""So long before its time is over a run is ended by who works on it: others would not have what it said."""
 _LATE_S = 60.0
 """So long after the run's time writes are still tried: until then nobody can tell its caller how it ended."""
 _MOST_TAKEOVERS = 3
@@ -132,7 +134,8 @@ class Working:
     async def __call__(self) -> None:
         """Raises ClaimLost, and StoreAway when the store stayed away until long after the run's time."""
         loop = asyncio.get_running_loop()
-        expiry = loop.call_later(max(0.0, self._claim.expires_at - self._clock()), self.stop, "expired")
+        left_s = self._claim.expires_at - self._clock() - _EARLY_S
+        expiry = loop.call_later(max(0.0, left_s), self.stop, "expired")
         try:
             await self._begin()
             if self._heard.stop is None and (refusal := self._refusal()) is not None:
@@ -281,7 +284,8 @@ class Working:
         patience_s = max(0.0, self._claim.expires_at - self._clock())
         is_whole = False
         try:
-            async with aclosing(self._asking(target, generation, record, patience_s=patience_s)) as said:
+            asking = self._asking(target, generation, record, thread=self._claim.thread, patience_s=patience_s)
+            async with aclosing(asking) as said:
                 async for deltas in said:
                     is_whole = isinstance(deltas[-1], Finish | Failure)
                     self._hear(deltas)

@@ -82,7 +82,9 @@ async def start_serving(
         settings = serving_settings(url, store_prefix, *models)
         change(settings)
         keys = {
-            f"{name.upper()}_{key}": f"sk-{name}-{key}" for name in settings["providers"] for key in ("ONE", "BOLT")
+            f"{name.upper()}_{key}": f"sk-{name}-{key}"
+            for name in settings["providers"]
+            for key in ("ONE", "TWO", "BOLT")
         }
         tenants = {name.upper(): key for name, key in TENANT_KEYS.items()}
         app = App(load_settings(settings, tmp_path, {**keys, **tenants, "SIGNING_KEY": SIGNING_KEY}))

@@ -228,7 +228,7 @@ async def test_only_so_many_runs_are_worked_on_at_once(model: ScriptedModel, sta
 # --- time -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("waits", [False, True], ids=["while it works", "while it waits"])
 async def test_a_run_expires(stage: Stage, monkeypatch: pytest.MonkeyPatch, events: Events, waits: bool) -> None:
-    monkeypatch.setattr("gateway.engine.objects.RUN_LIFE_S", 1)
+    monkeypatch.setattr("gateway.engine.objects.RUN_LIFE_S", 2)
     answer, _ = gated("Hm")
     stage.model.script.append(calls(("add", "{}")) if waits else answer)
     thread = await stage.thread()
@@ -237,10 +237,11 @@ async def test_a_run_expires(stage: Stage, monkeypatch: pytest.MonkeyPatch, even
         while run.status in ("queued", "in_progress", "requires_action"):
             await asyncio.sleep(0.05)
             run = await stage.sdk.beta.threads.runs.retrieve(run.id, thread_id=thread)
-    assert (run.status, run.expires_at) == ("expired", run.created_at + 1)
+    assert (run.status, run.expires_at) == ("expired", run.created_at + 2)
     assert (run.usage.total_tokens if run.usage else None) == (15 if waits else None)
     assert await texts(stage, thread) == (["Hello?"] if waits else ["Hello?", "Hm"])
     await eventually(lambda: len(events.named("run.settled")) == 1)
+    monkeypatch.undo()
     assert (await run_of(stage, thread)).status == "completed"
 
 

@@ -200,6 +200,12 @@ async def test_a_caller_of_v1_is_served(stage: Stage) -> None:
         assert ended.status == "completed"
         messages = (await sdk.beta.threads.messages.list(run["thread_id"])).data
         assert [each.content[0].text.value for each in messages] == ["Hello there.", "Hi"]  # type: ignore[union-attr]
+    path = f"/v1/threads/{run['thread_id']}/runs"
+    body = {"assistant_id": made["id"], "stream": True}
+    status, streamed, _ = await stage.gateway.call("POST", path, body, headers=headers)
+    assert (status, streamed.count("event: thread.message.delta")) == (200, 3)
+    assert '"file_ids":[]' in streamed
+    assert '"attachments"' not in streamed
     status, refused, _ = await stage.gateway.call(
         "POST", "/v1/assistants", {"model": "m-1", "tools": [{"type": "retrieval"}]}, headers=headers
     )

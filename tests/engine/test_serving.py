@@ -411,6 +411,28 @@ async def test_a_call_that_failed_before_it_answered_is_made_again(stage: Stage,
     assert (done["outcome"], done["prompt_tokens"], done["upstream_model"]) == ("stop", 10, "m-1")
 
 
+async def test_a_thread_keeps_to_one_key_where_keys_stick(model: ScriptedModel, start_serving: StartServing) -> None:
+    def sticky(settings: dict[str, Any]) -> None:
+        provider = settings["providers"]["served"]
+        provider["rotation"] = {"strategy": "sticky"}
+        provider["accounts"]["acme"]["keys"] = {"one": "${SERVED_ONE}", "two": "${SERVED_TWO}"}
+
+    gateway = await start_serving(model, change=sticky)
+    async with gateway.sdk() as sdk:
+        assistant = (await sdk.beta.assistants.create(model="m-1", instructions="Be brief.")).id
+        used = set()
+        for _ in range(8):
+            thread = (await sdk.beta.threads.create()).id
+            model.keys.clear()
+            for _ in range(2):
+                await sdk.beta.threads.runs.create_and_poll(
+                    thread_id=thread, assistant_id=assistant, poll_interval_ms=10
+                )
+            assert len(set(model.keys)) == 1
+            used |= set(model.keys)
+    assert len(used) == 2
+
+
 async def test_a_refusal_of_the_model_is_a_part_of_its_own(stage: Stage) -> None:
     async def refuse(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield chunk({"refusal": "I cannot."})
