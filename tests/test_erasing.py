@@ -13,9 +13,9 @@ from gateway.audit import bodies
 from gateway.audit.verify import verify
 from gateway.store.connection import Store
 from gateway.store.shared import Shared
+from tests.auditing.test_requests import audited, written
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, eventually
 from tests.simulators import faults
-from tests.test_auditing import audited, written
 
 FULL = [{"level": "full"}]
 

@@ -24,6 +24,7 @@ from gateway.audit.patterns import OURS
 from gateway.audit.reading import WrittenTrail
 from gateway.audit.repair import bind
 from gateway.store.acts import Act
+from tests.auditing.test_requests import audited
 from tests.conftest import (
     Events,
     Running,
@@ -35,7 +36,6 @@ from tests.conftest import (
     load_settings,
     settings_for,
 )
-from tests.test_auditing import audited
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -88,6 +88,7 @@ FORMS = {
     "number": "number",
     "request": "request",
     "name": "name",
+    "code": "code",
     "ids": "id",
     "label": "label",
     "peer": "peer",
@@ -114,7 +115,13 @@ def test_what_it_says_is_clear_is_clear_and_in_that_form() -> None:
 
 
 def test_its_forms_are_the_redactions() -> None:
-    for name, form in (("request", "request"), ("id", "verified"), ("peer", "peer"), ("person", "person")):
+    for name, form in (
+        ("request", "request"),
+        ("code", "code"),
+        ("id", "verified"),
+        ("peer", "peer"),
+        ("person", "person"),
+    ):
         clear, marked = SCHEMA["$defs"][name]["anyOf"]
         assert clear["pattern"] == f"^(?:{redaction._FORMS[form].pattern})$"
         assert marked == {"$ref": "#/$defs/marked"}

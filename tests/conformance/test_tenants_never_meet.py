@@ -148,9 +148,9 @@ UPKEEP = frozenset({"PING", "CLIENT", "HELLO"})
 
 def of_requests(commands: list[Command], prefix: str) -> list[Command]:
     """What the gateway did not ask for by itself."""
-    own = {f"{prefix}:{name}" for name in OF_ALL}
+    own = re.compile(rf"{{?{re.escape(prefix)}:({'|'.join(OF_ALL)})\b")
     others = [each for each in commands if each.name not in UPKEEP]
-    return [each for each in others if not any(key.strip("{").split("}")[0] in own for key in each.keys(prefix))]
+    return [each for each in others if not any(own.match(key) for key in each.keys(prefix))]
 
 
 def prefix_of(settings: list[dict[str, Any]]) -> str:
