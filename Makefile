@@ -11,7 +11,7 @@ run: $(VENV)/.installed-run
 	@exec $(VENV)/bin/threads-gateway serve --config $(CONFIG)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 -m "not long" --junitxml $(RESULTS)
+	$(VENV)/bin/python -m pytest -n 3 -m "not long" --junitxml $(RESULTS)
 	$(VENV)/bin/python -m tests.table --check $(RESULTS)
 
 test-long: $(VENV)/.installed-test

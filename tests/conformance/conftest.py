@@ -66,6 +66,19 @@ def start_gateway(start_gateway: StartGateway) -> StartGateway:
     return start
 
 
+TWINS = frozenset({"apilaplas"})
+"""Vendors that differ from another in their address alone; what the README's table counts is tested of them too."""
+COUNTED = frozenset({"test_sdk", "test_clients", "test_protocol_v1", "test_v1_providers"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rest of what is the same for twins is left to `make test-long`."""
+    for item in items:
+        named = getattr(item, "callspec", None)
+        if named is not None and named.params.get("vendor") in TWINS and item.path.stem not in COUNTED:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(params=VENDORS)
 async def vendor(request: pytest.FixtureRequest, start_vendor: StartVendor) -> Vendor:
     """Each vendor in turn, found and not listed."""
