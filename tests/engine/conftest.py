@@ -60,6 +60,7 @@ def serving_settings(valkey: str, prefix: str, *models: ScriptedModel) -> dict[s
         },
         "signing_keys": ["${SIGNING_KEY}"],
         "store": {"url": valkey, "prefix": prefix},
+        "audit": {"enabled": False},
         "listener": {"port": 0},
     }
 
