@@ -48,10 +48,12 @@ def foreign(own: str, alices: str, others: Mapping[str, str], kind: str) -> Iter
     yield "odd", "../é%2F?x=1#\n"
 
 
+@pytest.mark.long
 async def test_an_id_of_another_tenant_a_forged_one_and_none_at_all_look_the_same(
     vendor: Vendor, start_gateway: StartGateway
 ) -> None:
-    """In every place of every operation: 404, the same words, no call to the provider."""
+    """In every place of every operation: 404, the same words, no call to the provider. `test_tenants_never_meet` proves
+    more of it in front of one vendor; this is for the others."""
     gateway = await start_gateway(vendor)
     alices, bobs = await stage(gateway, vendor=vendor), await stage(gateway, "bob", vendor=vendor)
     calls = len(vendor.simulator.journal)
