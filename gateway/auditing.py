@@ -1,9 +1,8 @@
 """What each request leaves in the audit trail: `request.started` before a provider is asked, `request.finished` before
 the answer is whole.
 
-A plain read has only the second. Who is refused leaves it too, whoever it was. What the policy keeps of bodies goes
-with the record that is written last before they are needed no more: the request's with the first where every outcome
-keeps it, else with the second, where the status decides.
+A plain read has only the second. Who is refused leaves it too, whoever it was. Of bodies that the policy keeps, the
+request's goes with the first record where every outcome keeps it; what the status decides goes with the second.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from gateway.store.token_counts import fields_of
 
 PlacesOf = Callable[[str, str | None], Places]
 
-_BEGIN_RUNS = frozenset({"create_run", "create_thread_and_run"})
 _HELD_AGAIN_S = 1.0
 """When to ask again after a limit of what is under way: nobody knows when something ends."""
 _WORDS = {
@@ -79,7 +78,7 @@ class Plan:
 
 def begins_run(operation: Operation) -> bool:
     """Whether it may use tokens that were not granted yet. Tool outputs go on with a run that was."""
-    return operation.name in _BEGIN_RUNS or (operation.answers == "any" and operation.method == "POST")
+    return operation.makes_run or (operation.answers == "any" and operation.method == "POST")
 
 
 def may_stream(operation: Operation) -> bool:
