@@ -124,11 +124,13 @@ async def test_who_has_seen_a_change_overrules_it_even_with_a_clock_that_is_behi
     assert gateway.says() is None
 
 
-async def test_of_changes_at_the_same_microsecond_one_counts_everywhere(open_process: OpenProcess) -> None:
+async def test_of_changes_at_the_same_microsecond_the_first_in_the_store_counts_everywhere(
+    open_process: OpenProcess,
+) -> None:
     a, b = await open_process(), await open_process()
     a.put("of a")
-    b.put("of b")
     await a.mirror.flush()
+    b.put("of b")
     await b.mirror.flush()
     for process in (a, b):
         await process.mirror.refresh()
