@@ -10,7 +10,6 @@ other faults: those of `faults`, and `without_done`, `as_json` here.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,20 +19,18 @@ from aiohttp import web
 
 from gateway.demo import echo
 from tests.simulators import azure, faults, openai
-from tests.simulators.base import Simulator
-from tests.simulators.chat_answers import MANNERS, Answer, Manner, Thinks, of_plan, stream, whole
+from tests.simulators.answers import Answer, Thinks
+from tests.simulators.chat_answers import MANNERS, Manner, stream, whole
 from tests.simulators.chat_requests import TASTES, Taste, check, check_sent_back
+from tests.simulators.model_simulator import ModelSimulator
 from tests.simulators.threads_server.ask import Ask, read_json
 from tests.simulators.threads_server.dialect import Dialect, openai_error, openai_wrong_key
 from tests.simulators.threads_server.refusal import Json, Refused
 from tests.simulators.threads_server.server import SSE, Reply, encode_json, json_reply
 
-Say = Answer | Callable[[Json], Answer]
-"""An answer, or what makes one of the request's body."""
-
 
 @dataclass(eq=False)
-class ChatCompletions(Simulator):
+class ChatCompletions(ModelSimulator):
     """`dialect` is how the vendor greets and errs, as for the other simulators; `models` None: there are all."""
 
     manner: Manner = field(default_factory=Manner)
@@ -41,17 +38,10 @@ class ChatCompletions(Simulator):
     models: frozenset[str] | None = None
     called: str | None = None
     """The dialect's name in a configuration, where it has one."""
-    _script: deque[Say] = field(default_factory=deque, init=False)
     _owed: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
-    def script(self, *answers: Say) -> None:
-        """Answer the next requests so, in this order, whoever asks. Those that are refused use nothing up."""
-        self._script.extend(answers)
-
-    @property
-    def bodies(self) -> list[Json]:
-        """Of all completions that were asked for, in order."""
-        return [read_json(each.body) for each in self.journal if each.path.endswith("/chat/completions")]
+    def is_generation(self, path: str) -> bool:
+        return path.endswith("/chat/completions")
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -89,8 +79,7 @@ class ChatCompletions(Simulator):
             text = f"The model `{body['model']}` does not exist or you do not have access to it."
             raise Refused(text, status=404, code="model_not_found")
         asked = echo.read({**body, "stream": True})
-        said = self._script.popleft() if self._script else of_plan(echo.answer(asked))
-        answer = said if isinstance(said, Answer) else said(body)
+        answer = self.next_answer(body, asked)
         self._remember(answer)
         if not body.get("stream"):
             return json_reply(200, whole(answer, asked, now=self.now()), headers)

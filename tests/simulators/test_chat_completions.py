@@ -36,8 +36,8 @@ from gateway.engine.models.generation import (
 from gateway.engine.models.model_api import ModelApi
 from gateway.phases.blame import told_rest_s
 from tests.simulators import faults, find_models
+from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.base import KEYS
-from tests.simulators.chat_answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.chat_completions import REFUSALS, RETRY_AFTER, ChatCompletions, as_json, refuse, without_done
 from tests.simulators.threads_server.server import let_others_run
 

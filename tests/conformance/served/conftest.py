@@ -1,4 +1,4 @@
-"""Threads that the gateway serves itself, over simulated models: the other side speaks chat completions only."""
+"""Threads that the gateway serves itself, over simulated models: the other side has no Threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.conftest import ok
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
-from tests.simulators.chat_completions import ChatCompletions
+from tests.simulators.model_simulator import ModelSimulator
 
 ADD, FIND = (
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
@@ -25,7 +25,7 @@ class Served:
     """A gateway that serves threads over one model."""
 
     gateway: Running
-    model: ChatCompletions
+    model: ModelSimulator
     provider: str
 
     async def assistant(self, *tools: Any, **more: Any) -> str:
@@ -82,7 +82,7 @@ def serve(serving: None, start_vendor: StartVendor, start_gateway: StartGateway)
 
     async def start(name: str = "openai_chat", **settings: Any) -> Served:
         vendor: Vendor = await start_vendor(name)
-        assert isinstance(vendor.simulator, ChatCompletions)
+        assert isinstance(vendor.simulator, ModelSimulator)
         return Served(await start_gateway(vendor, **settings), vendor.simulator, vendor.name)
 
     return start

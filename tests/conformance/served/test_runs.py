@@ -15,7 +15,7 @@ from tests.conformance.conftest import ok
 from tests.conformance.served.conftest import ADD, FIND, Serve, Served
 from tests.conftest import TENANT_KEYS, edit
 from tests.simulators import faults
-from tests.simulators.chat_answers import Answer, Breaks, Declines, Says, Thinks, says
+from tests.simulators.answers import Answer, Breaks, Declines, Says, Thinks, says
 from tests.simulators.chat_completions import as_json, refuse, without_done
 from tests.simulators.threads_server.server import let_others_run
 

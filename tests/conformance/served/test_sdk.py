@@ -15,7 +15,7 @@ from tests.conformance.served.conftest import ADD, FIND, Serve, Served
 from tests.conformance.test_sdk import POLL, Scenario, asking, checked, last_content, outputs_for
 from tests.conftest import Events
 from tests.simulators import faults, find_models
-from tests.simulators.chat_answers import Answer, Calls, Says, calls, says
+from tests.simulators.answers import Answer, Calls, Says, calls, says
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 
