@@ -16,6 +16,7 @@ from gateway.model import Scope
 from gateway.store.shared import Shared
 from gateway.store.tenants import StoredTenant
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
+from tests.sdk import http_client
 from tests.simulators import faults
 from tests.store.conftest import OwnValkey
 
@@ -89,8 +90,8 @@ async def test_the_sdks_work_with_an_issued_key(gateway: Running) -> None:
     key = await issue(gateway)
     azure = {"azure_endpoint": gateway.url, "api_version": "2024-05-01-preview"}
     async with (
-        AsyncOpenAI(base_url=gateway.url + "/v1", api_key=key, max_retries=0) as client,
-        AsyncAzureOpenAI(**azure, api_key=key, max_retries=0) as other,
+        AsyncOpenAI(base_url=gateway.url + "/v1", api_key=key, max_retries=0, http_client=http_client()) as client,
+        AsyncAzureOpenAI(**azure, api_key=key, max_retries=0, http_client=http_client()) as other,
     ):
         thread = await client.beta.threads.create(messages=[{"role": "user", "content": "hi"}])
         assert (await other.beta.threads.retrieve(thread.id)).id == thread.id

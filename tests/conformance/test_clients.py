@@ -7,6 +7,7 @@ from openai import AsyncAzureOpenAI
 
 from tests.conformance.conftest import NEWEST
 from tests.conftest import Events, StartGateway, Vendor
+from tests.sdk import http_client
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -16,7 +17,11 @@ async def test_azures_client_holds_a_conversation_with_any_vendor(vendor: Vendor
     """It calls `/openai/…?api-version=…` with `api-key`; the version it names is not the provider's."""
     gateway = await start_gateway(vendor)
     async with AsyncAzureOpenAI(
-        azure_endpoint=gateway.url, api_key="alice-key", api_version="2024-02-15-preview", max_retries=0
+        azure_endpoint=gateway.url,
+        api_key="alice-key",
+        api_version="2024-02-15-preview",
+        max_retries=0,
+        http_client=http_client(),
     ) as client:
         assistant = await client.beta.assistants.create(model="gpt-4o")
         thread = await client.beta.threads.create(messages=[{"role": "user", "content": "Hello"}])

@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from gateway.demo.echo_server import EchoServer
+from tests.sdk import http_client
 
 
 async def at_once() -> None:
@@ -28,7 +29,7 @@ async def server() -> AsyncIterator[EchoServer]:
 
 @pytest.fixture
 async def client(server: EchoServer) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(api_key="demo-key", base_url=server.url, max_retries=0) as client:
+    async with AsyncOpenAI(api_key="demo-key", base_url=server.url, max_retries=0, http_client=http_client()) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ from openai import AsyncOpenAI
 
 from tests.engine.conftest import Stage, StartServing
 from tests.engine.scripted_model import ScriptedModel, says
+from tests.sdk import http_client
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK marks every Assistants method so
 
@@ -194,7 +195,11 @@ async def test_a_caller_of_v1_is_served(stage: Stage) -> None:
     )
     assert (status, run["file_ids"]) == (200, [])
     async with AsyncOpenAI(
-        base_url=stage.gateway.url + "/v1", api_key="alice-key", default_headers=headers, max_retries=0
+        base_url=stage.gateway.url + "/v1",
+        api_key="alice-key",
+        default_headers=headers,
+        max_retries=0,
+        http_client=http_client(),
     ) as sdk:
         ended = await sdk.beta.threads.runs.poll(run["id"], run["thread_id"], poll_interval_ms=20)
         assert ended.status == "completed"

@@ -7,6 +7,7 @@ import openai
 import pytest
 from openai import AsyncAzureOpenAI
 
+from tests.sdk import http_client
 from tests.simulators.azure import throttle
 from tests.simulators.base import Simulator
 from tests.simulators.conftest import API_VERSIONS, ONE, OTHER, TWO, Caller, StartSimulator
@@ -22,7 +23,9 @@ async def vendor(start_simulator: StartSimulator) -> Simulator:
 @pytest.fixture
 async def client(vendor: Simulator) -> AsyncIterator[AsyncAzureOpenAI]:
     endpoint, version = vendor.url.removesuffix("/openai"), API_VERSIONS["azure"]["api-version"]
-    async with AsyncAzureOpenAI(azure_endpoint=endpoint, api_key=ONE, api_version=version, max_retries=0) as opened:
+    async with AsyncAzureOpenAI(
+        azure_endpoint=endpoint, api_key=ONE, api_version=version, max_retries=0, http_client=http_client()
+    ) as opened:
         yield opened
 
 

@@ -35,6 +35,7 @@ from gateway.engine.models.generation import (
 )
 from gateway.engine.models.model_api import ModelApi
 from gateway.phases.blame import told_rest_s
+from tests.sdk import http_client
 from tests.simulators import faults, find_models
 from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.base import KEYS
@@ -73,7 +74,7 @@ async def vendor(start: Start) -> ChatCompletions:
 
 @pytest.fixture
 async def client(vendor: ChatCompletions) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0) as client:
+    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, http_client=http_client()) as client:
         yield client
 
 

@@ -7,6 +7,7 @@ import pytest
 from azure.identity.aio import ClientSecretCredential
 from openai import AsyncOpenAI
 
+from tests.sdk import http_client
 from tests.simulators import faults
 from tests.simulators.conftest import API_VERSIONS, ONE, OTHER, TWO, Caller, StartSimulator
 from tests.simulators.entra import SCOPE, TENANT_ID, client_id_of
@@ -37,7 +38,9 @@ async def client(vendor: Foundry, credential: ClientSecretCredential) -> AsyncIt
         return (await credential.get_token(SCOPE)).token
 
     version = API_VERSIONS["foundry"]
-    async with AsyncOpenAI(api_key=token, base_url=vendor.url, default_query=version, max_retries=0) as opened:
+    async with AsyncOpenAI(
+        api_key=token, base_url=vendor.url, default_query=version, max_retries=0, http_client=http_client()
+    ) as opened:
         yield opened
 
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import aiohttp
-import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.sdk import http_client
 from tests.simulators.base import Simulator
 from tests.simulators.conftest import ONE, OTHER, V1, V2, Caller, StartSimulator
 from tests.simulators.openai_v1 import OPENAI_V1
@@ -50,8 +50,8 @@ async def client(vendor: Simulator) -> AsyncIterator[AsyncOpenAI]:
     async def ask_for_v1(request: Any) -> None:
         request.headers.update(V1)
 
-    http_client = openai.DefaultAsyncHttpxClient(event_hooks={"request": [ask_for_v1]})
-    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, http_client=http_client) as opened:
+    v1_client = http_client(event_hooks={"request": [ask_for_v1]})
+    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, http_client=v1_client) as opened:
         yield opened
 
 

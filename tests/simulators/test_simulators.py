@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai import AsyncAssistantEventHandler, AsyncOpenAI
 
+from tests.sdk import http_client
 from tests.simulators import faults
 from tests.simulators.base import Simulator
 from tests.simulators.conftest import ONE, OTHER, TWO, V2, VENDORS, Caller, StartSimulator
@@ -33,7 +34,9 @@ async def vendor(start_simulator: StartSimulator) -> Simulator:
 
 @pytest.fixture
 async def client(vendor: Simulator) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(api_key=ONE, base_url=vendor.url, max_retries=0, default_headers=V2) as opened:
+    async with AsyncOpenAI(
+        api_key=ONE, base_url=vendor.url, max_retries=0, http_client=http_client(), default_headers=V2
+    ) as opened:
         yield opened
 
 
