@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hypothesis
 import orjson
 import pytest
 from openai import AsyncOpenAI
@@ -26,9 +27,17 @@ from tests.simulators.base import Simulator
 from tests.table import as_property, evidence_of
 from tests.wire import Wire
 
+# `make test` draws few examples, `make test-long` as many as hypothesis would.
+hypothesis.settings.register_profile("few", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=100, deadline=None)
+
 SIGNING_KEY = "a signing key for tests"
 TENANT_KEYS = {"alice": "alice-key", "bob": "bob-key", "carol": "carol-key"}
 _numbers = count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("few" if config.option.markexpr == "not long" else "many")
 
 
 @pytest.fixture(scope="session")

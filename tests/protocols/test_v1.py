@@ -48,7 +48,7 @@ OBJECT_FIELDS = [(name, field) for name, schema in OBJECTS.items() for field in 
 
 
 # A busy machine is no fault: neither a slow example nor slow drawing fails a test.
-SOME = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(SOME, max_examples=10)
 
 

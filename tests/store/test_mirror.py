@@ -310,7 +310,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_all_agree_in_the_end_whatever_happened_in_which_order(valkey: str, steps: list[tuple[str, str]]) -> None:
     """Clocks that run at different speeds included."""

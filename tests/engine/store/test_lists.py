@@ -93,7 +93,7 @@ cursors = st.none() | st.integers(0, 17)
 async def test_every_page_is_what_a_plain_list_gives(lists: Lists) -> None:
     loop = asyncio.get_running_loop()
 
-    @settings(unhurried, max_examples=250)
+    @settings(unhurried)
     @given(st.sampled_from(KINDS), st.integers(1, 20), st.sampled_from(["asc", "desc"]), cursors, cursors)
     def check(kind: str, limit: int, order: Literal["asc", "desc"], after: int | None, before: int | None) -> None:
         made, deleted, ask = lists[kind]
