@@ -685,24 +685,33 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, files: set[Pat
     its secrets."""
     source = Source(path.parent, environ)
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text())
+        return check(_read(path), source, name=str(path))
+    finally:
+        if files is not None:
+            files |= source.files
+
+
+def _read(path: Path) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text())
     except OSError as exc:
         raise ConfigError(str(path), [f"cannot be read: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(str(path), ["is not UTF-8 text"]) from exc
     except YAMLError as exc:
         raise ConfigError(str(path), [_yaml_fault(exc)]) from exc
+
+
+def check(document: Any, source: Source, *, name: str) -> Config:
+    """A document as a configuration; `name` is what faults call it. Raises ConfigError with every fault found."""
     try:
         document = _without_nulls(document)
         misnamed = list(_misnamed_vendors(document))
         config = Config.model_validate(_settle_demo(document, source.environ), context=source)
     except ValidationError as exc:
-        raise ConfigError(str(path), [_fault(error) for error in exc.errors(include_url=False)]) from exc
-    finally:
-        if files is not None:
-            files |= source.files
+        raise ConfigError(name, [_fault(error) for error in exc.errors(include_url=False)]) from exc
     if faults := [*misnamed, *_contradictions(config)]:
-        raise ConfigError(str(path), faults)
+        raise ConfigError(name, faults)
     return config
 
 

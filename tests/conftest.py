@@ -18,7 +18,7 @@ from openai import AsyncOpenAI
 
 from gateway import telemetry
 from gateway.app import App
-from gateway.config import Config, Provider, load
+from gateway.config import Config, Provider, Source, check
 from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
 from tests.sdk import http_client
@@ -253,10 +253,9 @@ def _env(vendor: Vendor) -> str:
 
 
 def load_settings(settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Config:
-    """Through a file, as in production."""
-    path = folder / f"gateway-{next(_numbers)}.yaml"
-    path.write_bytes(orjson.dumps(settings))  # which is YAML too, and quicker to write
-    return load(path, environ)
+    """Checked as in production. Written as YAML and read again it would be the same, and take longer than most tests:
+    see `test_config`. Secrets may be in files of the folder."""
+    return check(settings, Source(folder, environ), name="gateway.yaml")
 
 
 async def eventually(happened: Callable[[], bool], *, within_s: float = 5) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from ruamel.yaml import YAML
 
 from gateway import vendors
 from gateway.config import Config, ConfigError, Secret, digest_of_key, load
 from gateway.ids import route_of
 from gateway.vendors.vendor import Vendor
-from tests.conftest import load_settings
 
 SECRETS = {
     "ONE": "sk-planted-one",
@@ -58,6 +58,14 @@ def put(values: dict[str, Any]) -> dict[str, Any]:
         else:
             section[name] = value
     return settings
+
+
+def load_settings(settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Config:
+    """Through a file, as in production."""
+    path = folder / "gateway.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(settings, file)
+    return load(path, environ)
 
 
 def faults(settings: Any, folder: Path) -> list[str]:
