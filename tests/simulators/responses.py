@@ -114,10 +114,10 @@ _DIALECTS: Mapping[str, Dialect] = {"azure": replace(azure.AZURE, prefix="/opena
 
 
 def _maker(vendor: str) -> Callable[..., Responses]:
-    called = vendor if vendor in ("xai", "openresponses") else None
+    called = {"xai": "xai", "open": "openresponses"}.get(vendor)
     taste = TASTES.get(vendor, Taste())
     return partial(Responses, _DIALECTS.get(vendor, _OPENAI), manner=MANNERS[vendor], taste=taste, called=called)
 
 
 MODELS: Mapping[str, Callable[..., Responses]] = {f"{vendor}_responses": _maker(vendor) for vendor in MANNERS}
-"""Makers of simulators by name: `openai_responses`, `azure_responses` …"""
+"""Makers of simulators by name; `open_responses` is a server of the open specification."""

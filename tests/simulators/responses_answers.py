@@ -46,7 +46,7 @@ MANNERS = {
     "openai": Manner(),
     "azure": Manner(error="failed"),
     "xai": Manner(),
-    "openresponses": Manner(names=False, says_done=True, error="bare", thoughts="open", keeps_ids=False),
+    "open": Manner(names=False, says_done=True, error="bare", thoughts="open", keeps_ids=False),
 }
 
 

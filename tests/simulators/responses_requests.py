@@ -59,7 +59,7 @@ class Taste:
 
 TASTES = {
     "xai": Taste(hosted=frozenset(), thinks=re.compile("")),
-    "openresponses": Taste(hosted=frozenset(), hears_instructions=False),
+    "open": Taste(hosted=frozenset(), hears_instructions=False),
 }
 """Those that differ from OpenAI's."""
 

@@ -137,9 +137,12 @@ class Items:
         item = self._known(event, kind)
         if item is None or item.is_done or (isinstance(item, _Call) and told.get("call_id", item.id) != item.id):
             item = self._make(event.get("output_index"), told.get("id"), kind)
+        return self._begin(item, told)
+
+    def _begin(self, item: _Item, told: Json) -> list[Delta]:
         if isinstance(item, _Call):
             return self._begin_call(item, told)
-        phase = told.get("phase") if kind == "message" else None
+        phase = told.get("phase") if isinstance(item, _Message) else None
         # gpt-5.3-codex and later want it back with what was said (openai-python's EasyInputMessageParam).
         return [Carried(API, {"phase": phase})] if type(phase) is str else []
 
@@ -148,12 +151,12 @@ class Items:
         told = event.get("item")
         if type(told) is not dict or type(kind := told.get("type")) is not str:
             return []
-        item = self._known(event, kind)
-        if item is not None and item.is_done:
+        item, deltas = self._known(event, kind), list[Delta]()
+        if item is None:
+            item = self._make(event.get("output_index"), told.get("id"), kind)
+            deltas = self._begin(item, told)
+        elif item.is_done:
             return []
-        deltas = self.begin(event) if item is None else []
-        item = item or self._known(event, kind)
-        assert item is not None
         item.is_done = True
         if isinstance(item, _Message):
             return deltas + self._end_message(item, told)
@@ -195,6 +198,8 @@ class Items:
         told = event.get("item")
         told_id = told.get("id") if type(told) is dict else event.get("item_id")
         index = event.get("output_index")
+        if type(index) is int and index not in self._by_index:
+            return None
         places = (self._by_index.get(index) if type(index) is int else None, self._by_id.get(str(told_id)))
         return next((item for item in places if item is not None and item.kind == kind), None)
 
