@@ -378,7 +378,7 @@ class Provider(_Section):
     """`threads`: the gateway itself keeps assistants, threads, messages, runs and steps, in its store, and asks this
     provider only for the model's answers. `vendor` then says how keys are presented and where it is."""
     model_api: str | None = None
-    """With `serve`: the API in which models are asked; `chat_completions`, below `base_url`."""
+    """With `serve`: the API in which models are asked, below `base_url`: `chat_completions` or `responses`."""
     dialect: str | None = None
     """With `serve`: how the provider speaks that API, where it differs; see "Serving threads" in the README."""
     accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]

@@ -18,14 +18,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import orjson
 
-from gateway.engine.models.chat_completions import DIALECTS
-from gateway.engine.models.generation import Function, Generation, Message, Round, Text, ToolCall, ToolOutput
+from gateway.engine.models import MODEL_APIS
+from gateway.engine.models.generation import Carried, Function, Generation, Message, Round, Text, ToolCall, ToolOutput
 from gateway.engine.models.history import Truncation, fit
+from gateway.engine.models.model_api import ModelApi
 from gateway.sse import EventParser
 
 DELTAS = 2000
 BUILDS = 100
-OPENAI = DIALECTS["openai"]
+CHAT = MODEL_APIS["chat_completions"]["openai"]
+RESPONSES = MODEL_APIS["responses"]["openai"]
 
 
 def chunk(delta: dict[str, object], reason: str | None = None) -> bytes:
@@ -44,14 +46,36 @@ TEXT = [chunk({"content": " word"}) for _ in range(DELTAS)] + [chunk({}, "stop")
 CALL = [chunk(BEGUN), *(chunk(argument(" 1,")) for _ in range(DELTAS)), chunk({}, "tool_calls"), b"data: [DONE]\n\n"]
 
 
+def event(kind: str, **fields: object) -> bytes:
+    """Of Responses, as OpenAI streams it: with its name, and padded."""
+    told = {"type": kind, "sequence_number": 1234, "output_index": 1, **fields}
+    return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(told) + b"\n\n"
+
+
+def delta(kind: str, text: str, **more: object) -> bytes:
+    item_id = "msg_67ccd2bf17f0819081ff3bb2cf6508e60bb6a6b452d3795b"
+    return event(f"response.{kind}.delta", item_id=item_id, delta=text, obfuscation="Iz8nbUm3TrqKDL", **more)
+
+
+ITEM = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": ""}
+FIGURES = {"input_tokens": 5, "output_tokens": DELTAS, "total_tokens": DELTAS + 5}
+COMPLETED = event("response.completed", response={"status": "completed", "output": [], "usage": FIGURES})
+SAID = [delta("output_text", " word", content_index=0, logprobs=[]) for _ in range(DELTAS)] + [COMPLETED]
+CALLED = [
+    event("response.output_item.added", item=ITEM),
+    *(delta("function_call_arguments", " 1,") for _ in range(DELTAS)),
+    COMPLETED,
+]
+
+
 def needed(pieces: list[bytes]) -> int:
     parser = EventParser()
     documents = [orjson.loads(event.data) for piece in pieces[:-1] for event in parser.feed(piece) if event.data]
     return len(documents)
 
 
-def read(pieces: list[bytes]) -> int:
-    reader = OPENAI.read(str)
+def read(pieces: list[bytes], api: ModelApi = CHAT) -> int:
+    reader = api.read(str)
     count = sum(len(reader.feed(piece)) for piece in pieces)
     assert reader.is_over
     return count
@@ -69,10 +93,29 @@ def thread(messages: int) -> tuple[Message | Round, ...]:
     return tuple(turns)
 
 
-def build(turns: tuple[Message | Round, ...]) -> int:
+def build(turns: tuple[Message | Round, ...], api: ModelApi = CHAT) -> int:
     fitted = fit(turns, [], truncation=Truncation(), max_prompt_tokens=10**6)
     tools = (Function("weather", "Tells it", {"type": "object", "properties": {"city": {"type": "string"}}}),)
-    return len(OPENAI.build(Generation("gpt-4o", fitted.turns, instructions="Be brief.", tools=tools)).body)
+    return len(api.build(Generation("gpt-4o", fitted.turns, instructions="Be brief.", tools=tools)).body)
+
+
+ASKED = Message("user", (Text("what " * 80),))
+THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "x" * 1200}
+FIRST = [
+    event("response.created", response={"status": "in_progress", "output": [], "tools": []}),
+    event("response.output_item.done", item=THOUGHT),
+    *CALLED[:11],
+    event("response.output_item.done", item={**ITEM, "arguments": " 1," * 10}),
+    COMPLETED,
+]
+SECOND = [*SAID[:100], COMPLETED]
+CARRIED = (Carried("responses", THOUGHT), ToolCall("call_1", "f", " 1," * 10))
+
+
+def one_run() -> int:
+    """Two requests built and two answers read: a call with 10 pieces of arguments, then 100 words."""
+    first = read(FIRST, RESPONSES) + build((ASKED,), RESPONSES)
+    return first + read(SECOND, RESPONSES) + build((ASKED, Round(CARRIED, (ToolOutput("call_1", "rain"),))), RESPONSES)
 
 
 def main(rounds: int = 30) -> None:
@@ -84,6 +127,13 @@ def main(rounds: int = 30) -> None:
         "read, an arguments delta": (lambda: read(CALL), DELTAS),
         "fit and build, a thread of 10 messages": (lambda: sum(build(short) for _ in range(BUILDS)), BUILDS),
         "fit and build, a thread of 100 messages": (lambda: sum(build(long) for _ in range(BUILDS)), BUILDS),
+        "Responses: splitting and parsing, text": (lambda: needed(SAID), DELTAS),
+        "Responses: read, a text delta": (lambda: read(SAID, RESPONSES), DELTAS),
+        "Responses: splitting and parsing, arguments": (lambda: needed(CALLED), DELTAS),
+        "Responses: read, an arguments delta": (lambda: read(CALLED, RESPONSES), DELTAS),
+        "Responses: a thread of 10 messages": (lambda: sum(build(short, RESPONSES) for _ in range(BUILDS)), BUILDS),
+        "Responses: a thread of 100 messages": (lambda: sum(build(long, RESPONSES) for _ in range(BUILDS)), BUILDS),
+        "Responses: a run of one tool round": (lambda: sum(one_run() for _ in range(BUILDS)), BUILDS),
     }
     spent: dict[str, list[float]] = {name: [] for name in measured}
     for number in range(rounds + 1):
@@ -94,7 +144,7 @@ def main(rounds: int = 30) -> None:
                 spent[name].append((time.process_time_ns() - before) / count / 1000)
     for name, figures in spent.items():
         low, middle, high = min(figures), statistics.median(figures), max(figures)
-        print(f"{name:42} {middle:7.2f} µs CPU ({low:.2f}–{high:.2f})")
+        print(f"{name:45} {middle:7.2f} µs CPU ({low:.2f}–{high:.2f})")
     print(f"medians of {rounds} rounds; each delta came in a read of its own")
 
 

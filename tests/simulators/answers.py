@@ -36,13 +36,55 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Found:
+    file_id: str
+    file_name: str
+    text: str
+    score: float = 0.9
+
+
+@dataclass(frozen=True)
+class Searches:
+    """A search that the vendor makes itself."""
+
+    queries: tuple[str, ...]
+    found: tuple[Found, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cites:
+    """A citation of a file that was searched, where the text has got to."""
+
+    file_id: str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class Interprets:
+    """Code that the vendor runs itself: in these pieces, with these logs. `shows` are ids of the images it shows."""
+
+    code: tuple[str, ...]
+    logs: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Links:
+    """A path in the text, of a file that code has made."""
+
+    file_id: str
+    file_name: str
+
+
+@dataclass(frozen=True)
 class Breaks:
     """An error in the middle of the stream, which ends it."""
 
     error: Json
 
 
-Piece = Says | Declines | Thinks | Calls | Breaks
+Piece = Says | Declines | Thinks | Calls | Searches | Cites | Interprets | Links | Breaks
+"""Those of tools that the vendor runs are for APIs that have such tools."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class ImageUrl:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file of the gateway's. No model API can fetch it: either `Offer.image_files` is False and it is refused at
-    creation, or the engine puts an `ImageUrl` with a `data:` URL in its place before a request is built."""
+    """A file at the provider, under the provider's id. Only where `Offer.image_files` is True; else it is refused at
+    creation."""
 
     file_id: str
     detail: str | None = None

@@ -8,11 +8,9 @@ What each API will need, and where the seam has room for it (from the vendors' p
 
 OpenAI chat completions (`chat_completions.py`)
     Here already.
-OpenAI Responses
-    `turns` → `input` items with `store: false`; reasoning comes as `Carried` (`include:
-    ["reasoning.encrypted_content"]`) and goes back before its call, which is why `Round.items` are in order. Hosted
-    tools are `HostedTool`s, their calls `HostedCall` deltas that become run steps; citations are `Annotation`s, whose
-    text's `index` counts content parts. Errors: `response.failed`, and `error` events without a wrapper.
+OpenAI Responses (`responses.py`)
+    Here already. Reasoning and hosted calls are `Carried` and go back in their places, which is why `Round.items` are
+    in order.
 Anthropic Messages
     `instructions` → `system`; a round is one assistant message (thinking, text, `tool_use`) and one user message that
     begins with all its `tool_result`s; neighbours of one role are joined by the vendor, so `history.settle` is enough,

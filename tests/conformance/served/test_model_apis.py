@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.conftest import ok
 from tests.conformance.served.conftest import ADD, FIND, Serve, Served
 from tests.conftest import StartGateway, StartVendor, edit
-from tests.simulators import faults, find_models
+from tests.simulators import chat_completions, faults, find_models
 from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.model_simulator import ModelSimulator
 from tests.simulators.threads_server.server import let_others_run
@@ -33,8 +33,9 @@ async def served(api: str, serve: Serve) -> Served:
 
 
 def refuse(model: ModelSimulator, name: str, headers: Mapping[str, str] | None = None) -> faults.Act:
-    """In the vendor's words."""
-    act: faults.Act = sys.modules[type(model).__module__].refuse(name, headers)
+    """In the vendor's words; whoever has none of its own errs as OpenAI does."""
+    module = sys.modules[type(model).__module__]
+    act: faults.Act = getattr(module, "refuse", chat_completions.refuse)(name, headers)
     return act
 
 

@@ -48,7 +48,10 @@ async def test_the_sdk_works_as_with_openai(scenario: Scenario, served: Served, 
     assert {line["status"] for line in events.named("request.done")} == {200}
 
 
-IN_DIALECT = ("azure_chat", "deepseek_chat", "gemini_chat", "mistral_chat", "ollama_chat", "openai_chat")
+IN_DIALECT = (
+    *("azure_chat", "deepseek_chat", "gemini_chat", "mistral_chat", "ollama_chat", "openai_chat"),
+    *("open_responses", "openai_responses", "xai_responses"),
+)
 MODELS = [
     pytest.param(name, marks=() if name in IN_DIALECT else pytest.mark.long)
     for name in sorted(find_models().keys() - {"tgi_chat"})

@@ -1,0 +1,190 @@
+"""Answers of Responses, sans I/O: bytes in, deltas out. What the items of an answer become is in `responses_items`.
+
+What is accepted, and who sends it (all read 2026-11-22):
+
+- `response.completed`, `.incomplete` or `.failed` as the last event, with the usage (openai-python's types); the reason
+  of what is incomplete may be missing (litellm#34352: then the limit of tokens)
+- errors as `error` events, their fields in the event (openai-python's `ResponseErrorEvent`) or in `error` (recorded by
+  vercel/ai, before a `response.failed` that says it again); as `error` without a type
+- events without an `event:` line, `[DONE]` behind the last: servers that speak both APIs
+- JSON instead of a stream: who does it is unknown
+
+An end without one of the three is one that was cut: a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway import codec
+from gateway.engine.models.failures import failure_in_stream, unreadable
+from gateway.engine.models.generation import Delta, Failure, Finish, Json, Usage
+from gateway.engine.models.model_api import MakeCallId
+from gateway.engine.models.responses_items import EVENTS, Items
+from gateway.sse import Event, EventParser, EventTooLarge
+
+_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""Of an answer that is no stream; an event of a stream has the same limit."""
+_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
+
+_BEGINS = {"response.created", "response.in_progress", "response.queued"}
+_ENDS = {"response.completed", "response.incomplete", "response.failed"}
+_READ = {*EVENTS, *_ENDS, "response.created"}
+
+
+class StreamReader:
+    """Reads one answer. See `model_api.Reader` for what it promises."""
+
+    def __init__(self, make_call_id: MakeCallId) -> None:
+        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
+        self._document: bytearray | None = None
+        self._is_stream = False
+        self._was_understood = False
+        self._items = Items(make_call_id)
+        self._is_over = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Reason and figures come in one event."""
+        return self._is_over
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        if self._is_over:
+            return []
+        if self._document is None and not self._is_stream:
+            self._look_at_begin(chunk)
+        if self._document is not None:
+            self._document += chunk
+            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
+            return self._end(unreadable("sent more than can be read")) if too_large else []
+        return self._read_events(self._parser.feed(chunk))
+
+    def close(self) -> list[Delta]:
+        if self._is_over:
+            return []
+        if self._document is not None:
+            deltas = self._read_data(bytes(self._document).strip(_BEFORE_JSON), "")
+        else:
+            deltas = self._read_events(self._parser.close())
+        if self._is_over:
+            return deltas
+        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
+        return deltas + self._end(unreadable(what))
+
+    def cut(self, why: str) -> list[Delta]:
+        return [] if self._is_over else self._end(Failure("server_error", why))
+
+    def _look_at_begin(self, chunk: bytes) -> None:
+        """The first byte tells JSON from a stream: no line of a stream begins so."""
+        begin = chunk.lstrip(_BEFORE_JSON)[:1]
+        if begin in (b"{", b"["):
+            self._document = bytearray()
+        self._is_stream = self._document is None and begin != b""
+
+    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
+        deltas: list[Delta] = []
+        try:
+            for event in events:
+                if event.name.startswith("response.") and event.name not in _READ:
+                    self._was_understood = True  # not worth parsing
+                elif event.data:
+                    deltas += self._read_data(event.data, event.name)
+                if self._is_over:
+                    break
+        except EventTooLarge:
+            deltas += self._end(unreadable("sent more than can be read"))
+        return deltas
+
+    def _read_data(self, raw: bytes, name: str) -> list[Delta]:
+        if not raw.startswith(b"{") and raw.strip() == b"[DONE]":
+            return []
+        try:
+            document = codec.loads(raw)
+        except ValueError:
+            document = None
+        if name == "error" or (type(document) is dict and _is_error(document)):
+            return self._end(_failure(document, raw))
+        if type(document) is not dict:
+            return self._end(unreadable("sent what is not JSON"))
+        return self._read_document(document, name)
+
+    def _read_document(self, document: Json, name: str) -> list[Delta]:
+        kind = document.get("type")
+        kind = kind if type(kind) is str else name
+        if (read := EVENTS.get(kind)) is not None:
+            self._was_understood = True
+            return read(self._items, document)
+        response = document.get("response")
+        if document.get("object") == "response" and "type" not in document:
+            kind, response = f"response.{document.get('status')}", document
+        told: Json = response if type(response) is dict else {}
+        if kind in _ENDS:
+            return self._read_end(told, kind)
+        if kind in _BEGINS:
+            self._items.know_tools(told.get("tools"))
+        self._was_understood |= kind.startswith("response.")
+        return []
+
+    def _read_end(self, response: Json, kind: str) -> list[Delta]:
+        usage = _usage(response.get("usage"))
+        if kind == "response.failed":
+            error = response.get("error")
+            given_up = unreadable("gave up in the middle of its answer")
+            return self._end(failure_in_stream(codec.dumps(error)) if type(error) is dict else given_up, usage)
+        self._items.know_tools(response.get("tools"))
+        deltas = self._items.end_all(response.get("output"))
+        if kind == "response.incomplete":
+            return deltas + self._end(_cut_short(response.get("incomplete_details")), usage)
+        if self._items.has_functions:
+            return [*deltas, *self._items.close(), *self._end(Finish("tool_calls"), usage)]
+        return deltas + self._end(Finish("stop"), usage)
+
+    def _end(self, last: Finish | Failure, usage: Usage | None = None) -> list[Delta]:
+        """What was used was used, however it ended."""
+        self._is_over = True
+        return [last] if usage is None else [usage, last]
+
+
+def _is_error(document: Json) -> bool:
+    """An answer that failed is an end, with its usage."""
+    kind = document.get("type")
+    return kind == "error" or (kind is None and document.get("object") != "response" and bool(document.get("error")))
+
+
+def _failure(document: Any, raw: bytes) -> Failure:
+    """The fields of the error stand in the event or in `error`; the event's own `type` says nothing of either."""
+    if type(document) is dict and not document.get("error"):
+        raw = codec.dumps({name: document[name] for name in ("code", "message") if name in document})
+    return failure_in_stream(raw)
+
+
+def _cut_short(details: Any) -> Finish | Failure:
+    reason = details.get("reason") if type(details) is dict else None
+    if reason in (None, "max_output_tokens"):
+        return Finish("length")
+    return Finish("content_filter") if reason == "content_filter" else unreadable("left its answer incomplete")
+
+
+def _usage(value: Any) -> Usage | None:
+    if type(value) is not dict:
+        return None
+    prompt, completion = _count(value, "input_tokens"), _count(value, "output_tokens")
+    if not (prompt or completion):
+        return None
+    return Usage(
+        prompt,
+        completion,
+        _count(value, "total_tokens") or prompt + completion,
+        cached_tokens=_count(value.get("input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(value.get("output_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(counts: Any, name: str) -> int:
+    value = counts.get(name) if type(counts) is dict else None
+    return value if type(value) is int and value >= 0 else 0
