@@ -326,7 +326,10 @@ SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_c
             {"providers.main.vendor": "anthropic"},
             "providers.main.serve: is missing; vendor anthropic has models and no threads",
         ),
-        ({"providers.main.serve": "threads"}, "providers.main.model_api: is missing; serve: threads needs it: chat_"),
+        (
+            {"providers.main.serve": "threads"},
+            "providers.main.model_api: is missing; serve: threads needs it: anthropic_messages, chat_completions",
+        ),
         (
             {"providers.main.serve": "threads", "providers.main.model_api": "x"},
             "providers.main.model_api: unknown model",

@@ -18,14 +18,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import orjson
 
-from gateway.engine.models.chat_completions import DIALECTS
+from gateway.engine.models import MODEL_APIS
 from gateway.engine.models.generation import Function, Generation, Message, Round, Text, ToolCall, ToolOutput
 from gateway.engine.models.history import Truncation, fit
+from gateway.engine.models.model_api import ModelApi
 from gateway.sse import EventParser
 
 DELTAS = 2000
 BUILDS = 100
-OPENAI = DIALECTS["openai"]
+OPENAI = MODEL_APIS["chat_completions"]["openai"]
+CLAUDE = MODEL_APIS["anthropic_messages"]["anthropic"]
 
 
 def chunk(delta: dict[str, object], reason: str | None = None) -> bytes:
@@ -44,14 +46,35 @@ TEXT = [chunk({"content": " word"}) for _ in range(DELTAS)] + [chunk({}, "stop")
 CALL = [chunk(BEGUN), *(chunk(argument(" 1,")) for _ in range(DELTAS)), chunk({}, "tool_calls"), b"data: [DONE]\n\n"]
 
 
+def event(kind: str, **more: object) -> bytes:
+    return f"event: {kind}\n".encode() + b"data: " + orjson.dumps({"type": kind, **more}) + b"\n\n"
+
+
+def claudes(begun: dict[str, object], delta: dict[str, object]) -> list[bytes]:
+    """An answer of one block, as Anthropic streams it."""
+    figures = {"input_tokens": 25, "cache_read_input_tokens": 2000, "output_tokens": 1}
+    message = {"id": "msg_01XFDUDYJgAACzvnptvVoYEL", "type": "message", "role": "assistant", "content": []}
+    start = event("message_start", message={**message, "model": "claude-haiku-5-5", "usage": figures})
+    deltas = [event("content_block_delta", index=0, delta=delta) for _ in range(DELTAS)]
+    end = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": DELTAS})
+    begin = event("content_block_start", index=0, content_block=begun)
+    return [start, begin, *deltas, event("content_block_stop", index=0), end, event("message_stop")]
+
+
+CLAUDES_TEXT = claudes({"type": "text", "text": ""}, {"type": "text_delta", "text": " word"})
+CLAUDES_CALL = claudes(
+    {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}, {"type": "input_json_delta", "partial_json": " 1,"}
+)
+
+
 def needed(pieces: list[bytes]) -> int:
     parser = EventParser()
     documents = [orjson.loads(event.data) for piece in pieces[:-1] for event in parser.feed(piece) if event.data]
     return len(documents)
 
 
-def read(pieces: list[bytes]) -> int:
-    reader = OPENAI.read(str)
+def read(pieces: list[bytes], api: ModelApi = OPENAI) -> int:
+    reader = api.read(str)
     count = sum(len(reader.feed(piece)) for piece in pieces)
     assert reader.is_over
     return count
@@ -69,10 +92,10 @@ def thread(messages: int) -> tuple[Message | Round, ...]:
     return tuple(turns)
 
 
-def build(turns: tuple[Message | Round, ...]) -> int:
+def build(turns: tuple[Message | Round, ...], api: ModelApi = OPENAI) -> int:
     fitted = fit(turns, [], truncation=Truncation(), max_prompt_tokens=10**6)
     tools = (Function("weather", "Tells it", {"type": "object", "properties": {"city": {"type": "string"}}}),)
-    return len(OPENAI.build(Generation("gpt-4o", fitted.turns, instructions="Be brief.", tools=tools)).body)
+    return len(api.build(Generation("gpt-4o", fitted.turns, instructions="Be brief.", tools=tools)).body)
 
 
 def main(rounds: int = 30) -> None:
@@ -85,6 +108,14 @@ def main(rounds: int = 30) -> None:
         "fit and build, a thread of 10 messages": (lambda: sum(build(short) for _ in range(BUILDS)), BUILDS),
         "fit and build, a thread of 100 messages": (lambda: sum(build(long) for _ in range(BUILDS)), BUILDS),
     }
+    measured |= {
+        "Anthropic: splitting and parsing, text": (lambda: needed(CLAUDES_TEXT), DELTAS),
+        "Anthropic: read, a text delta": (lambda: read(CLAUDES_TEXT, CLAUDE), DELTAS),
+        "Anthropic: splitting and parsing, arguments": (lambda: needed(CLAUDES_CALL), DELTAS),
+        "Anthropic: read, an arguments delta": (lambda: read(CLAUDES_CALL, CLAUDE), DELTAS),
+        "Anthropic: fit and build, 10 messages": (lambda: sum(build(short, CLAUDE) for _ in range(BUILDS)), BUILDS),
+        "Anthropic: fit and build, 100 messages": (lambda: sum(build(long, CLAUDE) for _ in range(BUILDS)), BUILDS),
+    }
     spent: dict[str, list[float]] = {name: [] for name in measured}
     for number in range(rounds + 1):
         for name, (work, count) in measured.items():
@@ -94,7 +125,7 @@ def main(rounds: int = 30) -> None:
                 spent[name].append((time.process_time_ns() - before) / count / 1000)
     for name, figures in spent.items():
         low, middle, high = min(figures), statistics.median(figures), max(figures)
-        print(f"{name:42} {middle:7.2f} µs CPU ({low:.2f}–{high:.2f})")
+        print(f"{name:44} {middle:7.2f} µs CPU ({low:.2f}–{high:.2f})")
     print(f"medians of {rounds} rounds; each delta came in a read of its own")
 
 

@@ -35,13 +35,21 @@ from gateway.engine.models.generation import (
 )
 from gateway.engine.models.model_api import ModelApi
 from gateway.phases.blame import told_rest_s
-from tests.simulators import faults, find_models
+from tests.simulators import faults
 from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.base import KEYS
-from tests.simulators.chat_completions import REFUSALS, RETRY_AFTER, ChatCompletions, as_json, refuse, without_done
+from tests.simulators.chat_completions import (
+    MODELS,
+    REFUSALS,
+    RETRY_AFTER,
+    ChatCompletions,
+    as_json,
+    refuse,
+    without_done,
+)
 from tests.simulators.threads_server.server import let_others_run
 
-VENDORS = sorted(name.removesuffix("_chat") for name in find_models())
+VENDORS = sorted(name.removesuffix("_chat") for name in MODELS)
 ONE, TWO, OTHER = KEYS
 ADD, FIND = ({"type": "function", "function": {"name": name}} for name in ("add", "find"))
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
@@ -55,7 +63,7 @@ async def start() -> AsyncIterator[Start]:
     started: list[ChatCompletions] = []
 
     async def start(vendor: str = "openai", **settings: Any) -> ChatCompletions:
-        simulator = find_models()[f"{vendor}_chat"](**settings)
+        simulator = MODELS[f"{vendor}_chat"](**settings)
         assert isinstance(simulator, ChatCompletions)
         await simulator.start()
         started.append(simulator)
