@@ -46,7 +46,7 @@ def call_id() -> str:
 
 
 def sign(thought: str, bound_to: str) -> str:
-    """Made so that a changed thought, another model or another system prompt shows."""
+    """Made so that a changed thought shows, or a change of what it is bound to."""
     return hashlib.sha256(f"{thought}\0{bound_to}".encode()).hexdigest()
 
 

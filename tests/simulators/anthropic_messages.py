@@ -1,9 +1,10 @@
 """Anthropic: `POST /v1/messages`, streamed, and `GET /v1/models`.
 
 What no script says is answered as the echo model would (`gateway.demo.model` has the words). Requests are checked
-strictly (`anthropic_requests`), answers streamed as `anthropic_answers` has it. Thinking is signed for model and system
-prompt: what led to a call is wanted back with it as long as nobody spoke since, and changed it is refused. Marked
-prefixes are kept for ever, whatever their length; words count as tokens.
+strictly (`anthropic_requests`), answers streamed as `anthropic_answers` has it. Thinking is signed for the model and
+for all that was said before it, as newer models have it (platform.claude.com, preserved thinking, read 2026-11-22):
+what led to a call is wanted back with it as long as nobody spoke since, and is refused if it, or what stands before
+it, changed. Marked prefixes are kept for ever, whatever their length; words count as tokens.
 
 What it may refuse with is in `REFUSALS`: `simulator.faults.add(refuse("overloaded"))`. Streams are broken with the
 other faults: those of `faults`, and `without_stop`, `as_json` here.
@@ -123,8 +124,8 @@ class AnthropicMessages(ModelSimulator):
         check(body, most_tokens=self.most_tokens)
         if self.models is not None and body["model"] not in self.models:
             raise Refused(f"model: {body['model']}", status=404)
-        bound_to = f"{body['model']}\0{json.dumps(_unmarked(body.get('system')))}"
-        self._check_thoughts(body["messages"], bound_to)
+        self._check_thoughts(body)
+        bound_to = binding(body, len(body["messages"]))
         asked = as_asked(body)
         answer = self.next_answer(body, asked)
         blocks = contents(answer, bound_to)
@@ -146,11 +147,13 @@ class AnthropicMessages(ModelSimulator):
             elif begun["type"] == "tool_use":
                 self._owed[begun["id"]] = list(thoughts)
 
-    def _check_thoughts(self, messages: list[Json], bound_to: str) -> None:
+    def _check_thoughts(self, body: Json) -> None:
+        messages = body["messages"]
         for place, message in enumerate(messages):
             for number, block in enumerate(_content(message)):
-                known = self._signed.get(str(block.get("signature")))
-                if block["type"] == "thinking" and known != (block["thinking"], bound_to):
+                if block["type"] != "thinking":
+                    continue
+                if self._signed.get(block["signature"]) != (block["thinking"], binding(body, place)):
                     raise refused(f"messages.{place}.content.{number}: Invalid `signature` in `thinking` block")
         spoken = max((place for place, each in enumerate(messages) if _is_spoken(each)), default=0)
         for place, message in enumerate(messages[spoken:], spoken):
@@ -201,6 +204,12 @@ def as_asked(body: Json) -> Asked:
         prompt_tokens=sum(map(_words_in, blocks_of(body))),
         wants_usage=True,
     )
+
+
+def binding(body: Json, count: int) -> str:
+    """What an answer's thinking is bound to: model, system prompt, tools, and so many messages, without their marks."""
+    said = [{**each, "content": _unmarked(_content(each))} for each in body["messages"][:count]]
+    return json.dumps([body["model"], _unmarked(body.get("system")), _unmarked(body.get("tools")), said])
 
 
 def _content(message: Json) -> list[Json]:

@@ -166,12 +166,15 @@ async def test_thinking_is_wanted_back_unchanged(engine: Engine, vendor: Anthrop
     thought, *rest = carried.value["layout"]
     changed = Carried(carried.api, {**carried.value, "layout": [{**thought, "thinking": "Hm!"}, *rest]})
     turned = answered([changed if delta is carried else delta for delta in deltas])
-    for turn, more in (
-        (turned, {}),
-        (answered(deltas), {"instructions": "Be brief."}),
-        (answered(deltas), {"model": "n"}),
+    said: dict[str, Any] = {"tools": TOOLS}
+    for text, turn, more in (
+        ("hello", turned, said),
+        ("hello", answered(deltas), {**said, "instructions": "Be brief."}),
+        ("hello", answered(deltas), {**said, "model": "n"}),
+        ("hello", answered(deltas), {"tools": TOOLS[:1]}),
+        ("hello!", answered(deltas), said),
     ):
-        [failure] = await engine("hello", turn, tools=TOOLS, **more)
+        [failure] = await engine(text, turn, **more)
         assert isinstance(failure, Failure)
         assert "Invalid `signature`" in failure.message
 

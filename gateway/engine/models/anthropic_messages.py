@@ -14,7 +14,8 @@ SDK for Python, 0.121, unless another is named; issues are GitHub's; all read 20
   history with calls needs tools (inspect_ai#176): if the assistant has none now, those of the history are named, and
   none may be called.
 - Thinking goes back in its place with the calls it led to, within the run: its signature holds for one model
-  (llxprt-code#2335) and one conversation with its instructions (opencode#48637).
+  (llxprt-code#2335), and newer models refuse it when instructions, tools or messages before it have changed since
+  (preserved thinking). Nothing but `max_prompt_tokens`, when it cuts a thread anew between two rounds, changes them.
 - `max_tokens` is required. 32 000 is within what every model has (64K at the least) and, as it is streamed, no
   promise.
 - `temperature: 1` and `top_p: 1` are what is meant without them, and are not sent: models since 4.7 refuse both,

@@ -119,9 +119,13 @@ async def test_the_limit_is_the_runs_else_the_providers_else_the_apis(serve: Ser
 async def test_a_thread_may_begin_and_end_with_the_assistant(served: Served) -> None:
     said = [{"role": "assistant", "content": "Welcome!"}, {"role": "user", "content": "hello"}]
     thread = (await ok(served.gateway, "POST", "/v1/threads", {"messages": said}))["id"]
-    body = {"assistant_id": await served.assistant()}
-    for _ in range(2):
+    body = {"assistant_id": await served.assistant(ADD)}
+    thinks = Answer((Thinks("Hm"), Calls("add")))
+    served.model.script(says("Hello!"), thinks, thinks, says("Done."))
+    for rounds in (0, 2):
         run = await served.end(await ok(served.gateway, "POST", f"/v1/threads/{thread}/runs", body))
+        for _ in range(rounds):  # before each stands what stood there when it was asked for
+            run = await submitted(served, run)
         assert (run["status"], run["last_error"]) == ("completed", None)
 
 
