@@ -86,6 +86,8 @@ class Provider:
 
     model_api: ModelApi | None = None
     """How its models are asked, where threads are served by the gateway itself; None where they are forwarded."""
+    max_tokens: int | None = None
+    """Of one answer, where the run does not say; None: as the model API has it."""
     models_asked: Mapping[str, str] = field(default_factory=dict)
     """Of served threads: model as callers say it → as the provider calls it. Served objects hold callers' names, so
     nothing of them is ever translated, and the two mappings above are empty."""
@@ -287,6 +289,7 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         passthrough=Passthrough(tuple(given.passthrough), is_shared=given.is_shared),
         public_models={upstream: public for public, upstream in reversed(list(names.items()))},
         model_api=_model_api(given) if given.serve else None,
+        max_tokens=given.max_tokens,
         models_asked=dict(given.models) if given.serve else {},
     )
 

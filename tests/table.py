@@ -45,6 +45,9 @@ STREAMED = " streamed"
 CALLS = [each.name for each in OPERATIONS] + [each.name + STREAMED for each in OPERATIONS if each.streams]
 """Every row that the table could have: an operation, and again with its answer as a stream."""
 
+FORWARDED = sorted(name for name, vendor in VENDORS.items() if not vendor.only_models)
+"""Vendors that the table tells of: those with threads of their own."""
+
 NOT_TESTED = "not tested"
 
 
@@ -174,7 +177,7 @@ class Cell:
 
 def cells_of(evidence: Iterable[Evidence]) -> dict[tuple[str, str], Cell]:
     """Every call at every vendor, tested or not: (call, vendor) → cell."""
-    cells = {(call, vendor): Cell() for call in CALLS for vendor in VENDORS}
+    cells = {(call, vendor): Cell() for call in CALLS for vendor in FORWARDED}
     for each in evidence:
         for vendor, calls in each.calls.items():
             for call, status in calls.items():
@@ -243,7 +246,7 @@ def render(evidence: Iterable[Evidence]) -> str:
     cells = cells_of(evidence)
     letters = letters_of(cells)
     columns: dict[tuple[str, ...], list[str]] = {}
-    for vendor in sorted(VENDORS):
+    for vendor in FORWARDED:
         columns.setdefault(tuple(cells[call, vendor].show(letters) for call in CALLS), []).append(vendor)
     vendors = sorted(columns.values(), key=lambda group: -sum(len(cells[call, group[0]].clients) for call in CALLS))
     lines = [

@@ -166,7 +166,7 @@ def test_a_configuration_is_frozen(tmp_path: Path) -> None:
         (
             "providers.main.vendor",
             "opnai",
-            "providers.main.vendor: unknown vendor; known: aimlapi, apilaplas, azure, foundry, openai",
+            "providers.main.vendor: unknown vendor; known: aimlapi, anthropic, apilaplas, azure, foundry, openai",
         ),
         ("providers.main.vendor", DELETED, "providers.main.vendor: is missing"),
         ("providers.main.base_url", "ftp://x", "providers.main.base_url: URL scheme should be 'http' or 'https'"),
@@ -328,7 +328,16 @@ SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_c
         # serving threads
         ({"providers.main.model_api": "chat_completions"}, "providers.main.model_api: needs serve: threads"),
         ({"providers.main.dialect": "mistral"}, "providers.main.dialect: needs serve: threads"),
-        ({"providers.main.serve": "threads"}, "providers.main.model_api: is missing; serve: threads needs it: chat_"),
+        ({"providers.main.max_tokens": 100}, "providers.main.max_tokens: needs serve: threads"),
+        ({**SERVED, "providers.main.max_tokens": 0}, "providers.main.max_tokens: "),
+        (
+            {"providers.main.vendor": "anthropic"},
+            "providers.main.serve: is missing; vendor anthropic has models and no threads",
+        ),
+        (
+            {"providers.main.serve": "threads"},
+            "providers.main.model_api: is missing; serve: threads needs it: anthropic_messages, chat_completions",
+        ),
         (
             {"providers.main.serve": "threads", "providers.main.model_api": "x"},
             "providers.main.model_api: unknown model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.engine.models import MODEL_APIS
 from tests import fields_table
 
 
@@ -12,11 +13,8 @@ def test_the_readme_has_it() -> None:
 
 
 def test_a_cell_is_what_a_field_changes_in_a_request() -> None:
-    lines = fields_table.render().splitlines()
-    cells = {
-        name: cell
-        for _, name, cell, *_ in ([part.strip() for part in line.split("|")] for line in lines if "|" in line)
-    }
+    cells = {row.name: fields_table.cell(MODEL_APIS["chat_completions"]["openai"], row) for row in fields_table.FIELDS}
     assert cells["max_completion_tokens"] == "`max_completion_tokens`"
     assert cells["tool_choice `required`"] == '`tool_choice: "required"`'
+    assert cells["response_format `json_schema`"] == "`response_format.json_schema`"
     assert cells["image_file"] == "refused"

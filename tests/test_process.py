@@ -25,7 +25,7 @@ from tests.conftest import StartVendor, eventually
 ROOT = Path(gateway.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("threads-gateway")
 PATIENCE_S = 20
-VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY")
+VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY", "ANTHROPIC_API_KEY")
 """Whoever runs these tests may have them: the demo would spend money."""
 
 
@@ -188,9 +188,8 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
     serving = await serve(demo.path)
     greeting = await serving.said("END")
     assert f"listens on {demo.url}. " in greeting
-    assert (
-        "a small echo model answers. With OPENAI_API_KEY or AIMLAPI_KEY in the environment a real one does." in greeting
-    )
+    keys = " or ".join(VENDOR_KEYS)
+    assert f"a small echo model answers. With {keys} in the environment a real one does." in greeting
 
     curl = greeting.partition("  curl ")[2].partition("\n\n")[0]
     _, url, *options = shlex.split(curl.replace("\\\n", " "))
@@ -207,21 +206,27 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
     assert serving.events("gateway.stopped")
 
 
+@pytest.mark.parametrize(
+    ("provider", "simulated", "name", "model"),
+    [
+        ("openai", "openai_chat", "OPENAI_API_KEY", "gpt-4o-mini"),
+        ("anthropic", "anthropic_messages", "ANTHROPIC_API_KEY", "claude-haiku-5-5"),
+    ],
+)
 async def test_a_vendors_key_in_the_environment_lets_its_models_answer(
-    serve: Serve, demo: Demo, start_vendor: StartVendor
+    provider: str, simulated: str, name: str, model: str, serve: Serve, demo: Demo, start_vendor: StartVendor
 ) -> None:
     """And is shown to nobody else."""
-    vendor = await start_vendor("openai_chat")
+    vendor = await start_vendor(simulated)
     key = vendor.keys[0]
-    demo.change(
-        "  openai:\n    vendor: openai\n", f"  openai:\n    vendor: openai\n    base_url: {vendor.simulator.url}\n"
-    )
-    serving = await serve(demo.path, OPENAI_API_KEY=key)
+    head = f"  {provider}:\n    vendor: {provider}\n"
+    demo.change(head, f"{head}    base_url: {vendor.simulator.url}\n")
+    serving = await serve(demo.path, **{name: key})
     greeting = await serving.said("END")
-    assert "openai answers, because OPENAI_API_KEY is in the environment" in greeting
+    assert f"{provider} answers, because {name} is in the environment" in greeting
     assert await pasted(greeting) == "You said: Hello, gateway!\n"
     [asked] = vendor.simulator.journal
-    assert (asked.key, orjson.loads(asked.body)["model"]) == (key, "gpt-4o-mini")
+    assert (asked.key, orjson.loads(asked.body)["model"]) == (key, model)
     serving.signal(signal.SIGINT)
     assert await serving.ended(within_s=2) == 0
     assert key not in greeting + serving.stderr

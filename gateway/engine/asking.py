@@ -56,6 +56,8 @@ class Asking:
         (`contextlib.aclosing`) by who stops listening: that stops the vendor."""
         api = target.provider.model_api
         assert api is not None
+        if generation.max_completion_tokens is None:
+            generation = replace(generation, max_completion_tokens=target.provider.max_tokens)
         try:
             request = api.build(generation)
             patience_s = min(patience_s, target.provider.timeouts.total_s)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
@@ -77,12 +78,27 @@ def told_rest_s(headers: Mapping[str, str], *, now: float) -> float | None:
         return _bounded(milliseconds / 1000)
     if (asked := headers.get("retry-after")) is not None and (seconds := _seconds_or_date(asked, now)) is not None:
         return _bounded(seconds)
-    resets = {kind: _go_duration_s(headers.get(f"x-ratelimit-reset-{kind}")) for kind in ("requests", "tokens")}
-    known = {kind: seconds for kind, seconds in resets.items() if seconds is not None}
-    used_up = [seconds for kind, seconds in known.items() if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
+    resets = _resets(headers, now)
+    used_up = [seconds for seconds, is_used_up in resets if is_used_up]
     if used_up:
         return _bounded(max(used_up))
-    return _bounded(min(known.values())) if known else None
+    return _bounded(min(seconds for seconds, _ in resets)) if resets else None
+
+
+def _resets(headers: Mapping[str, str], now: float) -> list[tuple[float, bool]]:
+    """Of each limit that is told: in how many seconds it is reset, and whether it is used up. OpenAI says durations,
+    Anthropic dates (RFC 3339: platform.claude.com, rate limits, read 2026-11-22)."""
+    told = [
+        (_go_duration_s(headers.get(f"x-ratelimit-reset-{kind}")), headers.get(f"x-ratelimit-remaining-{kind}"))
+        for kind in ("requests", "tokens")
+    ] + [
+        (
+            _date_s(headers.get(f"anthropic-ratelimit-{kind}-reset"), now),
+            headers.get(f"anthropic-ratelimit-{kind}-remaining"),
+        )
+        for kind in ("requests", "tokens", "input-tokens", "output-tokens")
+    ]
+    return [(seconds, remaining == "0") for seconds, remaining in told if seconds is not None]
 
 
 def _number(text: str | None) -> float | None:
@@ -99,6 +115,15 @@ def _seconds_or_date(text: str, now: float) -> float | None:
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
     except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _date_s(text: str | None, now: float) -> float | None:
+    """`2026-11-22T07:28:00Z`."""
+    try:
+        date = datetime.fromisoformat(text or "")
+        return max(0.0, date.timestamp() - now) if date.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
 
 

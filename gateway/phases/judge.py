@@ -5,6 +5,7 @@ The one law: a request that may have arrived and would do its work twice is neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -30,6 +31,15 @@ class Refusal:
 
 OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 
+_SAYS_NO_MONEY = re.compile(r"credit balance is too low|reached your specified (?:workspace )?API usage limits", re.I)
+"""Anthropic wants money with a 400 `invalid_request_error` that only its sentence tells from others: of a balance that
+is used up (claude-code#88711), and of a spend limit (platform.claude.com, errors; read 2026-11-22)."""
+
+
+def says_no_money(message: str | None) -> bool:
+    """Whether an error without a code of its own is about our money."""
+    return message is not None and _SAYS_NO_MONEY.search(message) is not None
+
 
 def blames_key(refusal: Refusal) -> bool:
     """Whether the answer is about our key and not about the request: such words never reach a caller."""
@@ -52,7 +62,7 @@ def judge(
     | 401, 402, out of money                     | next key    | next key | it refused to do the work
     | 429, limits belong to the key              | next key    | next key | it refused to do the work
     | 429, limits belong to the account          | final       | final    | another key would only add load
-    | 408, 500, 502, 503, 504                    | again       | final    | it may have done the work
+    | 408, 500, 502, 503, 504, 529               | again       | final    | it may have done the work
     | anything else                              | final       | final    | it is about the request
     """
     if isinstance(outcome, AttemptFailed):
@@ -61,7 +71,7 @@ def judge(
         return Verdict.NEXT_KEY
     if outcome.status == 429:
         return Verdict.NEXT_KEY if limits_belong_to == "key" else Verdict.FINAL
-    if outcome.status in (408, 500, 502, 503, 504):
+    if outcome.status in (408, 500, 502, 503, 504, 529):  # 529: Anthropic's `overloaded_error`
         return Verdict.AGAIN if operation.is_safe else Verdict.FINAL
     return Verdict.FINAL
 

@@ -12,7 +12,7 @@ from gateway.errors import NEVER_REPEAT, GatewayError, error_fields
 from gateway.lists import Page, complete
 from gateway.model import Reply, Target
 from gateway.operations import DELETED_OBJECTS, Operation
-from gateway.phases.judge import Refusal, blames_key, may_have_run
+from gateway.phases.judge import Refusal, blames_key, may_have_run, says_no_money
 from gateway.public_ids import PublicIds, rewrite_all_prose
 
 CROSSING_TO_CALLER = (
@@ -71,8 +71,11 @@ def as_reply(document: dict[str, Any], headers: Mapping[str, str]) -> Reply:
 
 
 def read_refusal(status: int, raw: bytes) -> Refusal:
-    """What an error answer says to us: its status and the code in it, whatever its shape."""
-    code = error_fields(raw).get("code")
+    """What an error answer says to us: its status and the code in it, whatever its shape. What wants money and does not
+    say so in either is a 402."""
+    fields = error_fields(raw)
+    code = fields.get("code")
+    status = 402 if status == 400 and says_no_money(fields.get("message")) else status
     return Refusal(status, code if isinstance(code, str) else None)
 
 

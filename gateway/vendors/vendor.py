@@ -25,6 +25,8 @@ class Vendor:
 
     name: str
     """How the configuration calls it."""
+    only_models: bool = False
+    """It has models and no threads: a provider of it serves them."""
     base_url: str | None = None
     """Where the vendor's API begins; None where every installation has its own address."""
     present: Present = bearer

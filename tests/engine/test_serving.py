@@ -336,6 +336,20 @@ async def test_limits_of_tokens_hold_over_the_whole_run(stage: Stage) -> None:
     assert len(stage.model.journal) == 2
 
 
+async def test_a_provider_may_bound_answers_of_which_the_run_says_nothing(
+    model: ScriptedModel, start_serving: StartServing
+) -> None:
+    def bound(settings: dict[str, Any]) -> None:
+        settings["providers"]["served"]["max_tokens"] = 77
+
+    gateway = await start_serving(model, change=bound)
+    async with gateway.sdk() as sdk:
+        stage = Stage(gateway, model, sdk, (await sdk.beta.assistants.create(model="m-1")).id)
+        await run_of(stage, await stage.thread())
+        await run_of(stage, await stage.thread(), max_completion_tokens=300)
+    assert [body["max_completion_tokens"] for body in model.journal] == [77, 300]
+
+
 # --- faults of the vendor ---------------------------------------------------------------------------------------------
 def error(kind: str, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "code": kind, "param": None}}

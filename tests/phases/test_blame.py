@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Literal
 
@@ -16,6 +17,12 @@ from tests.values import unhurried
 
 NOW = 1_800_000_000.0
 Limits = Literal["key", "account"]
+
+
+def date(ahead_s: int) -> str:
+    """As Anthropic writes it."""
+    return datetime.fromtimestamp(NOW + ahead_s, UTC).isoformat().replace("+00:00", "Z")
+
 
 TABLE: list[tuple[Refusal | AttemptFailed, Blame]] = [
     (Refusal(401, "invalid_api_key"), Blame("key_dead", "invalid_api_key")),
@@ -86,14 +93,34 @@ def test_a_rate_limit_is_the_keys_or_the_accounts() -> None:
             9,
         ),
         ({"retry-after": "soon", "x-ratelimit-reset-tokens": "9s"}, 9),
+        ({"anthropic-ratelimit-requests-reset": date(30)}, 30),
+        ({"anthropic-ratelimit-requests-reset": date(-30)}, 0),
+        ({"anthropic-ratelimit-requests-reset": date(30), "anthropic-ratelimit-output-tokens-reset": date(8)}, 8),
+        (
+            {
+                "anthropic-ratelimit-requests-reset": date(3),
+                "anthropic-ratelimit-requests-remaining": "41",
+                "anthropic-ratelimit-input-tokens-reset": date(45),
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+            },
+            45,
+        ),
+        ({"retry-after": "7", "anthropic-ratelimit-tokens-reset": date(45)}, 7),
+        ({"anthropic-ratelimit-tokens-reset": "2027-01-15T08:01:00"}, None),  # in which zone?
+        ({"anthropic-ratelimit-tokens-reset": "tomorrow"}, None),
     ],
 )
 def test_the_vendors_own_words_say_how_long(headers: dict[str, str], seconds: float | None) -> None:
     assert told_rest_s(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
+SAID_IN = ["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset"]
+
+
 @unhurried
-@given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens"]), st.text()))
+@given(
+    st.dictionaries(st.sampled_from(SAID_IN), st.text() | st.datetimes().map(str) | st.datetimes().map("{}Z".format))
+)
 def test_no_words_make_a_rest_that_never_ends(headers: dict[str, str]) -> None:
     told = told_rest_s(headers, now=NOW)
     assert told is None or 0 <= told <= 86_400

@@ -33,7 +33,8 @@ TABLE: list[tuple[Refusal | AttemptFailed, Verdict, Verdict, bool]] = [
     (Refusal(503), AGAIN, FINAL, True),
     (Refusal(504), AGAIN, FINAL, True),
     (Refusal(501), FINAL, FINAL, True),
-    (Refusal(529), FINAL, FINAL, True),
+    (Refusal(529), AGAIN, FINAL, True),
+    (Refusal(520), FINAL, FINAL, True),
     (Refusal(409), FINAL, FINAL, True),  # a lock, which the SDKs would try again
     (Refusal(400), FINAL, FINAL, False),  # about the request
     (Refusal(403), FINAL, FINAL, False),

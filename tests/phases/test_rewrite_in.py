@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from gateway import codec
 from gateway.errors import GatewayError
 from gateway.lists import read_page
 from gateway.model import Reply
@@ -375,3 +376,17 @@ def test_a_hostile_error_takes_no_longer_than_any_other(text: str) -> None:
 )
 def test_the_code_of_a_refusal_is_found(raw: bytes, code: str | None) -> None:
     assert read_refusal(418, raw) == Refusal(418, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "read_as"),
+    [
+        (400, "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing.", 402),
+        (400, "You have reached your specified API usage limits. You will regain access on 2026-12-01.", 402),
+        (400, "messages: at least one message is required", 400),
+        (500, "Your credit balance is too low", 500),
+    ],
+)
+def test_what_wants_money_in_other_words_is_a_402(status: int, message: str, read_as: int) -> None:
+    raw = codec.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message}})
+    assert read_refusal(status, raw) == Refusal(read_as)

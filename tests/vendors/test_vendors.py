@@ -35,6 +35,7 @@ NOTHING_CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [({"metadata": No
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "openai": {
         "base_url": "https://api.openai.com/v1",
+        "only_models": False,
         "organization_header": "OpenAI-Organization",
         "project_header": "OpenAI-Project",
         "lists_tell_more": True,
@@ -49,6 +50,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "mend": NOTHING_CHANGES,
     },
     "aimlapi": {
+        "only_models": False,
         "base_url": "https://api.aimlapi.com",  # the documented paths have no /v1
         "organization_header": None,
         "project_header": None,
@@ -83,6 +85,13 @@ DOCUMENTED["foundry"] = DOCUMENTED["azure"] | {
     "allowed_options": frozenset({"authority", "scope", "ca_file"}),
     "api_version": "v1",
     "needs": ("azure.identity", "foundry"),
+}
+DOCUMENTED["anthropic"] = DOCUMENTED["openai"] | {
+    "base_url": "https://api.anthropic.com/v1",
+    "only_models": True,
+    "organization_header": None,
+    "project_header": None,
+    "present": {"x-api-key": "a-key", "anthropic-version": "2023-06-01"},  # the version is wanted by every path
 }
 DOCUMENTED["apilaplas"] = DOCUMENTED["aimlapi"] | {"base_url": "https://api.apilaplas.com"}  # the same documentation
 

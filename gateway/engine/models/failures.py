@@ -19,12 +19,14 @@ from typing import Any, Literal
 from gateway.engine.models.generation import Failure
 from gateway.errors import error_fields
 from gateway.phases.blame import told_rest_s
-from gateway.phases.judge import OUT_OF_MONEY
+from gateway.phases.judge import OUT_OF_MONEY, says_no_money
 
 _LIMIT = 2000
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(?:(sk|gsk|xai|key|org|proj)[-_]|(AIza))[A-Za-z0-9_*.-]{7,}[A-Za-z0-9_*-]"
     r"|(?<=Bearer )[^\s'\"]{8,}"
+    # Anthropic names the organisation by its UUID (claude-code#55132, bolt.new#8588).
+    r"|(?<=\(org: )[0-9a-f-]{36}|(?<=organization \()[0-9a-f-]{36}"
 )
 
 _ABOUT_KEY = {
@@ -113,11 +115,11 @@ def _failure(status: int | None, fields: Mapping[str, Any], retry_after_s: float
     vendor_code = next(iter(told), None)
     words = {word.lower() for word in told}
     status = status or next((int(word) for word in told if re.fullmatch(r"[45][0-9]{2}", word)), None)
-    if _is_about_key(status, words):
+    message = fields.get("message")
+    if _is_about_key(status, words) or says_no_money(message):
         ours = "the model's provider does not let the gateway in; whoever runs it has to act"
         return Failure("server_error", ours, retry_after_s, vendor_code)
     code = _code(status, words)
-    message = fields.get("message")
     said = _mask(message.strip())[:_LIMIT] if isinstance(message, str) else ""
     ours = _OURS[code] + (f" (status {status})" if status else "")
     return Failure(code, said or ours, retry_after_s, vendor_code)

@@ -11,14 +11,8 @@ OpenAI chat completions (`chat_completions.py`)
 OpenAI Responses (`responses.py`)
     Here already. Reasoning and hosted calls are `Carried` and go back in their places, which is why `Round.items` are
     in order.
-Anthropic Messages
-    `instructions` → `system`; a round is one assistant message (thinking, text, `tool_use`) and one user message that
-    begins with all its `tool_result`s; neighbours of one role are joined by the vendor, so `history.settle` is enough,
-    but the first message must be the user's. `max_tokens` is required: a field of the
-    dialect says which when the caller gave no limit. `cache_control` marks are set by the file itself. Stop reasons:
-    `end_turn`, `max_tokens`, `stop_sequence`, `tool_use`, `pause_turn` (→ `paused`), `refusal` (→ `content_filter`).
-    Errors have types (`overloaded_error`); how long to wait may stand in `anthropic-ratelimit-*`. Temperature ends
-    at 1: `Offer.max_temperature`.
+Anthropic Messages (`anthropic_messages.py`)
+    Here already.
 Gemini `streamGenerateContent`
     The model is part of `ModelRequest.path`, with `alt=sse`. `instructions` → `systemInstruction`; functions with a
     subset of JSON schema: what lies beyond is a `Fault` of the file's own in `faults`. Calls have no ids: the maker

@@ -57,6 +57,9 @@ class Offer:
     reasoning_effort: bool = True
     max_temperature: float = 2.0
     image_urls: bool = True
+    image_details: frozenset[str] = frozenset({"auto", "low", "high"})
+    image_types: frozenset[str] | None = None
+    """Media types that `data:` URLs may have; None: the vendor judges."""
     image_files: bool = False
     assistant_images: bool = False
     """Whether messages of the assistant may hold images."""
@@ -83,7 +86,7 @@ def require(generation: Generation, offer: Offer) -> None:
         "reasoning_effort": generation.reasoning_effort,
         "temperature": generation.temperature,
         "messages": [
-            {"role": turn.role, "content": [{"type": "image_file" if isinstance(part, ImageFile) else "image_url"}]}
+            {"role": turn.role, "content": [_as_content(part)]}
             for turn in generation.turns
             if isinstance(turn, Message)
             for part in turn.parts
@@ -92,6 +95,12 @@ def require(generation: Generation, offer: Offer) -> None:
     }
     for fault in faults(body, offer):
         raise CannotCarry(fault)
+
+
+def _as_content(part: ImageFile | ImageUrl) -> Json:
+    if isinstance(part, ImageFile):
+        return {"type": "image_file"}
+    return {"type": "image_url", "image_url": {"url": part.url, "detail": part.detail}}
 
 
 def _of_body(body: Json, offer: Offer) -> Iterator[Fault]:
@@ -149,6 +158,23 @@ def _of_image(part: Json, role: Any, place: str, offer: Offer) -> Iterator[Fault
         yield Fault(place, "this provider's models cannot read files: give the image as an image_url")
     elif kind == "image_url" and not offer.image_urls:
         yield Fault(place, "this provider's models take no images")
+    elif type(image := part.get(kind)) is dict and kind == "image_url":
+        yield from _of_url(image, f"{place}.image_url", offer)
+
+
+def _of_url(image: Json, place: str, offer: Offer) -> Iterator[Fault]:
+    detail = image.get("detail")
+    if type(detail) is str and detail not in offer.image_details:
+        yield Fault(
+            f"{place}.detail", f"this provider's models cannot be told to look at an image with '{detail}' detail"
+        )
+    url = image.get("url")
+    if offer.image_types is None or type(url) is not str or url[:5].lower() != "data:":
+        return
+    kind, _, coding = url[5:100].partition(",")[0].lower().partition(";")
+    if kind not in offer.image_types or coding != "base64":
+        known = ", ".join(sorted(offer.image_types))
+        yield Fault(f"{place}.url", f"this provider's models take no such data: URL, but {known}, each in base64")
 
 
 def _of_parameters(body: Json, offer: Offer) -> Iterator[Fault]:

@@ -48,6 +48,11 @@ def error(message: Any = "its words", **fields: Any) -> bytes:
         (529, error(type="overloaded_error"), "server_error", "its words"),
         (400, error(type="rate_limit_error"), "rate_limit_exceeded", "its words"),
         (403, error(type="permission_error"), "server_error", OURS),
+        (402, error(type="billing_error"), "server_error", OURS),
+        (400, error("Your credit balance is too low to access…", type="invalid_request_error"), "server_error", OURS),
+        (400, error("You have reached your specified API usage limits.", type="x"), "server_error", OURS),
+        (413, error(type="request_too_large"), "invalid_prompt", "its words"),
+        (504, error(type="timeout_error"), "server_error", "its words"),
         # Gemini
         (400, error(status="INVALID_ARGUMENT", code=400), "invalid_prompt", "its words"),
         (429, error(status="RESOURCE_EXHAUSTED", code=429), "rate_limit_exceeded", "its words"),
@@ -103,6 +108,11 @@ def test_how_long_to_wait_is_what_the_vendor_says(headers: dict[str, str], wait_
         ("key sk-proj-abcdefgh1234 is", "key sk-*** is"),
         ("gsk_abcdefghijkl and AIzaSyA1234567890abcdef", "gsk-*** and ***"),
         ("with Bearer 0123456789abcdef.", "with Bearer ***"),
+        (
+            "rate limit of 30,000 (org: 9d50ef40-6cc8-4ca6-9d35-1dc9cf26235c, model: m)",
+            "rate limit of 30,000 (org: ***, model: m)",
+        ),
+        ("for your organization (9d50ef40-6cc8-4ca6-9d35-1dc9cf26235c) of", "for your organization (***) of"),
         ("task-force and risky_business stay", "task-force and risky_business stay"),
     ],
 )

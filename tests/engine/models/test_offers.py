@@ -20,6 +20,7 @@ BARE = Offer(
     max_temperature=1.0,
     image_urls=False,
 )
+PICKY = Offer(image_details=frozenset({"auto", "high"}), image_types=frozenset({"image/png", "image/gif"}))
 RICH = Offer(hosted_tools=frozenset({"file_search"}), image_files=True, assistant_images=True)
 
 SEARCH = {"type": "file_search"}
@@ -35,6 +36,10 @@ ATTACHED = {"file_id": "file-1", "tools": [SEARCH]}
 
 def message(*content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
     return {"role": role, "content": list(content), **more}
+
+
+def image(url: str = "https://x/y.png", **more: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +93,13 @@ def message(*content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
         (RICH, message(TEXT, attachments=[ATTACHED]), []),
         (RICH, message(TEXT, attachments=[{"file_id": "file-1", "tools": [SEARCH, CODE]}]), ["attachments[0]"]),
         (RICH, message(TEXT, attachments=[{"file_id": "file-1", "tools": []}]), ["attachments[0]"]),
+        (PICKY, message(TEXT, image(detail="high"), image(detail="auto"), image(detail=None)), []),
+        (PICKY, message(TEXT, image(detail="low")), ["content[1].image_url.detail"]),
+        (PLAIN, message(image("data:image/svg+xml,<svg/>", detail="low")), []),
+        (PICKY, message(image("data:image/png;base64,AAAA"), image("DATA:image/GIF;base64,AAAA")), []),
+        (PICKY, message(image("data:image/svg+xml;base64,AAAA")), ["content[0].image_url.url"]),
+        (PICKY, message(image("data:image/png,AAAA")), ["content[0].image_url.url"]),
+        (PICKY, message(image("data:")), ["content[0].image_url.url"]),
         (PLAIN, {"messages": [message(TEXT), message(FILE)]}, ["messages[1].content[0]"]),
         (PLAIN, {"additional_messages": [message(FILE)]}, ["additional_messages[0].content[0]"]),
         # A thread with its run.
@@ -140,5 +152,6 @@ def test_a_body_of_any_shape_is_no_trouble(value: Any) -> None:
     )
     for name in names:
         faults({name: value}, BARE)
+        faults({name: value}, PICKY)
         faults({name: [value]}, BARE)
         faults({"thread": {name: value}}, BARE)
