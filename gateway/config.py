@@ -378,7 +378,7 @@ class Provider(_Section):
     """`threads`: the gateway itself keeps assistants, threads, messages, runs and steps, in its store, and asks this
     provider only for the model's answers. `vendor` then says how keys are presented and where it is."""
     model_api: str | None = None
-    """With `serve`: the API in which models are asked; `chat_completions`, below `base_url`."""
+    """With `serve`: the API in which models are asked, below `base_url`: `chat_completions`, `gemini`."""
     dialect: str | None = None
     """With `serve`: how the provider speaks that API, where it differs; see "Serving threads" in the README."""
     accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]
@@ -863,6 +863,8 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
 
 def _serving_faults(where: str, provider: Provider) -> Iterator[str]:
     if provider.serve is None:
+        if not vendors.VENDORS[provider.vendor].has_threads:
+            yield f"{where}.serve: is missing; vendor {provider.vendor} has no threads of its own: serve: threads"
         for setting in ("model_api", "dialect"):
             if getattr(provider, setting) is not None:
                 yield f"{where}.{setting}: needs serve: threads; what is forwarded asks no model"

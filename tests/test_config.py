@@ -158,7 +158,7 @@ def test_a_configuration_is_frozen(tmp_path: Path) -> None:
         (
             "providers.main.vendor",
             "opnai",
-            "providers.main.vendor: unknown vendor; known: aimlapi, apilaplas, azure, foundry, openai",
+            "providers.main.vendor: unknown vendor; known: aimlapi, apilaplas, azure, foundry, gemini, openai",
         ),
         ("providers.main.vendor", DELETED, "providers.main.vendor: is missing"),
         ("providers.main.base_url", "ftp://x", "providers.main.base_url: URL scheme should be 'http' or 'https'"),
@@ -321,6 +321,14 @@ SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_c
         ({"providers.main.model_api": "chat_completions"}, "providers.main.model_api: needs serve: threads"),
         ({"providers.main.dialect": "mistral"}, "providers.main.dialect: needs serve: threads"),
         ({"providers.main.serve": "threads"}, "providers.main.model_api: is missing; serve: threads needs it: chat_"),
+        (
+            {"providers.main.vendor": "gemini"},
+            "providers.main.serve: is missing; vendor gemini has no threads of its own: serve: threads",
+        ),
+        (
+            {"providers.main.serve": "threads", "providers.main.model_api": "gemini", "providers.main.dialect": "x"},
+            "providers.main.dialect: gemini has no such dialect; known: google",
+        ),
         (
             {"providers.main.serve": "threads", "providers.main.model_api": "x"},
             "providers.main.model_api: unknown model",

@@ -41,7 +41,7 @@ from tests.simulators.base import KEYS
 from tests.simulators.chat_completions import REFUSALS, RETRY_AFTER, ChatCompletions, as_json, refuse, without_done
 from tests.simulators.threads_server.server import let_others_run
 
-VENDORS = sorted(name.removesuffix("_chat") for name in find_models())
+VENDORS = sorted(name.removesuffix("_chat") for name in find_models() if name.endswith("_chat"))
 ONE, TWO, OTHER = KEYS
 ADD, FIND = ({"type": "function", "function": {"name": name}} for name in ("add", "find"))
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]

@@ -35,6 +35,7 @@ NOTHING_CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [({"metadata": No
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "openai": {
         "base_url": "https://api.openai.com/v1",
+        "has_threads": True,
         "organization_header": "OpenAI-Organization",
         "project_header": "OpenAI-Project",
         "lists_tell_more": True,
@@ -50,6 +51,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     },
     "aimlapi": {
         "base_url": "https://api.aimlapi.com",  # the documented paths have no /v1
+        "has_threads": True,
         "organization_header": None,
         "project_header": None,
         "lists_tell_more": False,  # bare arrays
@@ -83,6 +85,14 @@ DOCUMENTED["foundry"] = DOCUMENTED["azure"] | {
     "allowed_options": frozenset({"authority", "scope", "ca_file"}),
     "api_version": "v1",
     "needs": ("azure.identity", "foundry"),
+}
+DOCUMENTED["gemini"] = DOCUMENTED["openai"] | {
+    "base_url": "https://generativelanguage.googleapis.com/v1beta",
+    "has_threads": False,
+    "organization_header": None,
+    "project_header": None,
+    "present": {"x-goog-api-key": "a-key"},
+    "rate_limits_belong_to": "account",  # per project, not per API key
 }
 DOCUMENTED["apilaplas"] = DOCUMENTED["aimlapi"] | {"base_url": "https://api.apilaplas.com"}  # the same documentation
 
