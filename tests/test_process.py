@@ -25,7 +25,7 @@ from tests.conftest import StartVendor, eventually
 ROOT = Path(gateway.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("threads-gateway")
 PATIENCE_S = 20
-VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY")
+VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY", "GEMINI_API_KEY")
 """Whoever runs these tests may have them: the demo would spend money."""
 
 
@@ -188,9 +188,8 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
     serving = await serve(demo.path)
     greeting = await serving.said("END")
     assert f"listens on {demo.url}. " in greeting
-    assert (
-        "a small echo model answers. With OPENAI_API_KEY or AIMLAPI_KEY in the environment a real one does." in greeting
-    )
+    keys = " or ".join(VENDOR_KEYS)
+    assert f"a small echo model answers. With {keys} in the environment a real one does." in greeting
 
     curl = greeting.partition("  curl ")[2].partition("\n\n")[0]
     _, url, *options = shlex.split(curl.replace("\\\n", " "))
@@ -207,21 +206,28 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
     assert serving.events("gateway.stopped")
 
 
+@pytest.mark.parametrize(
+    ("model", "provider", "variable", "asked_for"),
+    [
+        ("openai_chat", "openai", "OPENAI_API_KEY", b'"model":"gpt-4o-mini"'),
+        ("gemini_native", "gemini", "GEMINI_API_KEY", b"/models/gemini-3.8-flash:"),
+    ],
+)
 async def test_a_vendors_key_in_the_environment_lets_its_models_answer(
-    serve: Serve, demo: Demo, start_vendor: StartVendor
+    model: str, provider: str, variable: str, asked_for: bytes, serve: Serve, demo: Demo, start_vendor: StartVendor
 ) -> None:
     """And is shown to nobody else."""
-    vendor = await start_vendor("openai_chat")
+    vendor = await start_vendor(model)
     key = vendor.keys[0]
-    demo.change(
-        "  openai:\n    vendor: openai\n", f"  openai:\n    vendor: openai\n    base_url: {vendor.simulator.url}\n"
-    )
-    serving = await serve(demo.path, OPENAI_API_KEY=key)
+    section = f"  {provider}:\n    vendor: {provider}\n"
+    demo.change(section, f"{section}    base_url: {vendor.simulator.url}\n")
+    serving = await serve(demo.path, **{variable: key})
     greeting = await serving.said("END")
-    assert "openai answers, because OPENAI_API_KEY is in the environment" in greeting
+    assert f"{provider} answers, because {variable} is in the environment" in greeting
     assert await pasted(greeting) == "You said: Hello, gateway!\n"
     [asked] = vendor.simulator.journal
-    assert (asked.key, orjson.loads(asked.body)["model"]) == (key, "gpt-4o-mini")
+    assert asked.key == key
+    assert asked_for in asked.path.encode() + asked.body
     serving.signal(signal.SIGINT)
     assert await serving.ended(within_s=2) == 0
     assert key not in greeting + serving.stderr
