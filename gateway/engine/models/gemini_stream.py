@@ -83,7 +83,8 @@ class StreamReader:
         self._is_stream = False
         self._was_understood = False
         self._reason: str | None = None
-        self._usage: Usage | None = None
+        self._counts: Json = {}
+        """The last that were told; they are read at the end, because each chunk has some."""
         self._calls: list[str] = []
         """Their ids."""
         self._held: list[Delta] = []
@@ -170,8 +171,9 @@ class StreamReader:
 
     def _read_chunk(self, chunk: Json) -> list[Delta]:
         self._was_understood |= not chunk.keys().isdisjoint(("candidates", "promptFeedback", "usageMetadata"))
-        if (usage := _usage(chunk.get("usageMetadata"))) is not None:
-            self._usage = usage
+        counts = chunk.get("usageMetadata")
+        if type(counts) is dict and "promptTokenCount" in counts:
+            self._counts = counts
         feedback = chunk.get("promptFeedback")
         if type(feedback) is dict and _said(feedback.get("blockReason")):
             self._reason = _BLOCKED
@@ -226,7 +228,8 @@ class StreamReader:
     def _end(self, last: Finish | Failure) -> list[Delta]:
         """What was used was used, however it ended."""
         self._is_over = True
-        return [last] if self._usage is None else [self._usage, last]
+        usage = _usage(self._counts)
+        return [last] if usage is None else [usage, last]
 
 
 def _said(reason: Any) -> str:
@@ -243,9 +246,7 @@ def _first_candidate(candidates: Any) -> Json | None:
     return None
 
 
-def _usage(counts: Any) -> Usage | None:
-    if type(counts) is not dict:
-        return None
+def _usage(counts: Json) -> Usage | None:
     prompt = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
     thoughts = _count(counts, "thoughtsTokenCount")
     completion = _count(counts, "candidatesTokenCount") + thoughts
