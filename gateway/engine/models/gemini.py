@@ -197,8 +197,8 @@ def _declarations(generation: Generation) -> Iterator[Json]:
         assert isinstance(tool, Function)
         _refuse(_of_function(tool.name, tool.parameters, f"tools[{number}].function"))
         parameters = tool.parameters
-        if parameters is not None and gemini_schema.says_nothing(parameters):
-            parameters = None
+        if parameters is not None:
+            parameters = None if gemini_schema.says_nothing(parameters) else gemini_schema.as_sent(parameters)
         said = {"name": tool.name, "description": tool.description, "parametersJsonSchema": parameters}
         yield {name: value for name, value in said.items() if value is not None}
 
@@ -235,8 +235,10 @@ def _format(wanted: Json | None) -> Json:
     _refuse(_of_format(wanted))
     described = wanted.get("json_schema") or {}
     schema, description = described.get("schema"), described.get("description")
-    if schema is not None and description is not None and "$ref" not in schema:
-        schema = {"description": description, **schema}
+    if schema is not None:
+        schema = gemini_schema.as_sent(schema)
+        if description is not None and "$ref" not in schema:
+            schema = {"description": description, **schema}
     return {"responseMimeType": "application/json", "responseJsonSchema": schema}
 
 

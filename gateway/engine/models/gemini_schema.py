@@ -4,7 +4,7 @@
 Whole schemas may be sent, but only the keywords of `_TAKEN` are heeded, as the reference says of answers
 (GenerationConfig in python-genai and the generated clients at pub.dev, read 2026-11-22). Of parameters it says nothing:
 the same is taken for granted. A keyword that constrains and is not heeded is refused, because whoever says it counts on
-it; one that only annotates is sent.
+it; one that only annotates is sent. `const` is said as an `enum` of one.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def faults(schema: Any, place: str) -> Iterator[Fault]:
 
 def _of_keywords(schema: Json, place: str) -> Iterator[Fault]:
     for keyword, value in schema.items():
-        if keyword not in _TAKEN and keyword not in _ANNOTATES and not keyword.startswith("x-"):
+        if keyword not in _TAKEN | _ANNOTATES | {"const"} and not keyword.startswith("x-"):
             yield Fault(f"{place}.{keyword}", f"this provider's models do not heed '{keyword}' in a schema")
         elif "$ref" in schema and not keyword.startswith("$"):
             yield Fault(
                 f"{place}.{keyword}", f"this provider's models take nothing beside '$ref', and here is '{keyword}'"
             )
-        elif keyword == "enum" and type(value) is list and not all(map(_is_text_or_number, value)):
-            yield Fault(f"{place}.enum", "this provider's models take only texts and numbers in 'enum'")
+        elif not all(map(_is_text_or_number, _values(keyword, value))):
+            yield Fault(f"{place}.{keyword}", f"this provider's models take only texts and numbers in '{keyword}'")
 
 
 def _parts(schema: Json, place: str) -> Iterator[tuple[str, Any]]:
@@ -60,8 +60,39 @@ def _parts(schema: Json, place: str) -> Iterator[tuple[str, Any]]:
             yield f"{place}.{keyword}", value
 
 
+def _values(keyword: str, value: Any) -> list[Any]:
+    if keyword == "const":
+        return [value]
+    return value if keyword == "enum" and type(value) is list else []
+
+
 def _is_text_or_number(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def as_sent(schema: Json) -> Json:
+    """A schema without faults, in the words that are heeded."""
+    sent = dict(schema)
+    waiting = [sent]
+    while waiting:
+        part = waiting.pop()
+        if "const" in part:
+            part["enum"] = [part.pop("const")]
+        for keyword, value in part.items():
+            if keyword in _BY_NAME and type(value) is dict:
+                part[keyword] = copied = {name: _copied(each) for name, each in value.items()}
+                waiting += [each for each in copied.values() if type(each) is dict]
+            elif keyword in _LISTED and type(value) is list:
+                part[keyword] = listed = [_copied(each) for each in value]
+                waiting += [each for each in listed if type(each) is dict]
+            elif keyword in _INNER and type(value) is dict:
+                part[keyword] = inner = dict(value)
+                waiting.append(inner)
+    return sent
+
+
+def _copied(value: Any) -> Any:
+    return dict(value) if type(value) is dict else value
 
 
 def says_nothing(parameters: Json) -> bool:

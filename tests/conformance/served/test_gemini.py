@@ -131,6 +131,12 @@ async def test_a_wrong_key_is_dead_and_another_answers(served: Served, google: G
     await served.run("hello")
     assert google.journal[-1].key == google.journal[-2].key  # the other one
 
+    pool, probing = next(iter(served.gateway.app.pools.values())), served.gateway.app.probing
+    [dead] = [key for key in pool.target.account.keys if key.name == died["key"]]
+    google.faults.add(refuse("wrong key"), path="/models$")
+    assert await probing.probe(pool, dead) is False
+    assert await probing.probe(pool, dead) is True
+
 
 async def test_the_account_rests_as_long_as_the_body_says(served: Served, google: Gemini, events: Events) -> None:
     google.faults.add(refuse("too fast"))

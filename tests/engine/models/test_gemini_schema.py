@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from gateway.engine.models.gemini_schema import faults
+from gateway.engine.models.gemini_schema import as_sent, faults
 from tests.values import any_json, unhurried
 
 HEEDED: dict[str, Any] = {
@@ -45,7 +46,7 @@ def test_what_is_heeded_passes() -> None:
             ["properties.a.pattern", "properties.b.minLength"],
         ),
         ({"items": {"exclusiveMinimum": 0}}, ["items.exclusiveMinimum"]),
-        ({"additionalProperties": {"const": 1}}, ["additionalProperties.const"]),
+        ({"additionalProperties": {"const": None}}, ["additionalProperties.const"]),
         ({"anyOf": [{}, {"multipleOf": 2}]}, ["anyOf[1].multipleOf"]),
         ({"oneOf": [{"uniqueItems": True}]}, ["oneOf[0].uniqueItems"]),
         ({"prefixItems": [{"contains": {}}]}, ["prefixItems[0].contains"]),
@@ -63,11 +64,31 @@ def test_what_is_not_heeded_is_named(schema: Any, named: list[str]) -> None:
     assert params(schema) == [f"s.{name}" for name in named]
 
 
+def test_a_constant_is_said_as_an_enum_of_one() -> None:
+    schema: dict[str, Any] = {
+        "properties": {"const": {"const": "a"}, "b": {"items": {"anyOf": [{"const": 1}, True]}}},
+        "$defs": {"A": {"prefixItems": [{"type": "string", "const": "x"}]}},
+        "additionalProperties": {"const": 2.5},
+        "default": {"const": "stays"},
+    }
+    before = copy.deepcopy(schema)
+    assert params(schema) == []
+    assert as_sent(schema) == {
+        "properties": {"const": {"enum": ["a"]}, "b": {"items": {"anyOf": [{"enum": [1]}, True]}}},
+        "$defs": {"A": {"prefixItems": [{"type": "string", "enum": ["x"]}]}},
+        "additionalProperties": {"enum": [2.5]},
+        "default": {"const": "stays"},
+    }
+    assert as_sent(HEEDED) == HEEDED
+    assert before == schema
+
+
 def test_a_schema_may_be_deep() -> None:
     schema: dict[str, Any] = {"pattern": "x"}
     for _ in range(5000):
         schema = {"items": schema}
     assert len(params(schema)) == 1
+    assert "items" in as_sent(schema)
 
 
 @unhurried
