@@ -1,7 +1,8 @@
 """What Gemini refuses, so that a bad request of the engine shows. Sources: those that `gateway.engine.models.gemini`
 names, read 2026-11-22; the words are those of public issues where they were seen.
 
-Not known, and strict here: whether contents may begin with the model; in which order things are looked at.
+Not known, and strict here: whether contents may begin with the model; whether neighbours of one role, as python-genai's
+chats send them, are one turn; in which order things are looked at.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def _check_config(config: Any, *, generation: int, has_tools: bool) -> None:
     _only(thinking, "thinkingConfig", "generation_config.thinking_config")
     if len(thinking.keys() & {"thinkingBudget", "thinkingLevel"}) == 2:
         raise invalid("You can only set only one of thinking budget and thinking level.")
-    if thinking.get("thinkingLevel", "LOW") not in ("MINIMAL", "LOW", "MEDIUM", "HIGH"):
+    if thinking.get("thinkingLevel", "LOW") not in ("MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"):
         raise invalid(
             f"Invalid value at 'generation_config.thinking_config.thinking_level', {thinking['thinkingLevel']}"
         )

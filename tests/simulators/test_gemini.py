@@ -247,7 +247,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "another format": (config(responseMimeType="text/csv"), "allowed mimetypes"),
     "a schema without a format": (config(responseJsonSchema={}), "response_mime_type"),
     "two ways to think": (config(thinkingConfig={"thinkingBudget": 1, "thinkingLevel": "LOW"}), "only one"),
-    "a level nobody knows": (config(thinkingConfig={"thinkingLevel": "XHIGH"}), "XHIGH"),
+    "a level nobody knows": (config(thinkingConfig={"thinkingLevel": "MAX"}), "MAX"),
 }
 
 

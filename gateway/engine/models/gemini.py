@@ -2,8 +2,8 @@
 `gemini_schema`.
 
 Sources, read 2026-11-22: ai.google.dev (docs: function calling, thought signatures, thinking, OpenAI compatibility,
-file input methods, API errors); the types of googleapis/python-genai at 2026-08-21; google-gemini/gemini-cli and
-vercel/ai at 2026-08-22; issues are GitHub's.
+file input methods, API errors); the types of Google's client python-genai 3.4.0; google-gemini/gemini-cli and vercel/ai
+at 2026-08-22; issues are GitHub's.
 
 Roles are `user` and `model`. A call and what a function answered have the same name and id: ids are always sent, on
 both sides, because Gemini 3 and newer want them back (function calling) and take them where they gave none
@@ -69,11 +69,13 @@ _IMAGE_TYPES = {
 (GeminiDotnet#10)."""
 
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
-_LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
-"""The vendor's own table, of its compatible endpoint: budgets are for 2.5, levels for what came after."""
+_LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "XHIGH"}
+"""The vendor's own table, of its compatible endpoint: budgets are for 2.5, levels for what came after. `xhigh` is not
+in the table, but a level has that name; which models know it is unknown, and theirs to say."""
+_EFFORTS = ("none", *_LEVELS)
 _THINKS_BY_BUDGET = re.compile(r"gemini-2\.5\b")
 _HAS_NO_MINIMAL = re.compile(r"gemini-(?:3\.1-pro|3\.(?:[7-9]|\d\d)|[4-9]|\d\d|\w+-latest)")
-"""There the table, the guides to 3.7 and 3.8 Flash, and vercel/ai say `LOW`."""
+"""There the table, docs.cloud.google.com (models, thinking) and vercel/ai say `LOW`."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,10 @@ def _of_format(wanted: Any) -> Iterator[Fault]:
 
 def _of_effort(effort: str, model: str) -> Fault | None:
     """`model` may be a name that only callers know, or "" for none: then what all have is asked for."""
-    if effort not in _BUDGETS:
-        known = ", ".join(_BUDGETS)
-        return Fault("reasoning_effort", f"this provider's models have no effort '{effort}': they know {known}")
+    known = tuple(_BUDGETS) if _THINKS_BY_BUDGET.search(model) else _EFFORTS
+    if effort not in known:
+        told = ", ".join(known)
+        return Fault("reasoning_effort", f"this provider's models have no effort '{effort}': they know {told}")
     cannot_rest = _WANTS_SIGNATURES.search(model) or (_THINKS_BY_BUDGET.search(model) and "-pro" in model)
     if effort == "none" and cannot_rest:
         return Fault("reasoning_effort", "this model cannot be kept from thinking: the least it knows is 'minimal'")

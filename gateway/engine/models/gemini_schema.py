@@ -2,7 +2,7 @@
 (`responseJsonSchema`).
 
 Whole schemas may be sent, but only the keywords of `_TAKEN` are heeded, as the reference says of answers
-(GenerationConfig in python-genai and the generated clients at pub.dev, read 2026-11-22). Of parameters it says nothing:
+(GenerateContentConfig in python-genai 3.4.0, read 2026-11-22). Of parameters it says nothing:
 the same is taken for granted. A keyword that constrains and is not heeded is refused, because whoever says it counts on
 it; one that only annotates is sent. `const` is said as an `enum` of one.
 """

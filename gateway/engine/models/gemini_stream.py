@@ -1,6 +1,6 @@
 """Answers of Gemini's `streamGenerateContent`, sans I/O: bytes in, deltas out.
 
-What comes, and from where it is known (python-genai's types and client at 2026-08-21, streams recorded in vercel/ai,
+What comes, and from where it is known (types and client of python-genai 3.4.0, streams recorded in vercel/ai,
 gemini-cli at 2026-08-21; all read 2026-11-22):
 
 - with `alt=sse` each event is a whole `GenerateContentResponse`; without it, as proxies may have it, all of them are
@@ -46,6 +46,7 @@ _BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter"]] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
+    "CONTINUATION": "length",  # of a request; what would go on with it is nothing that we ask for
     **dict.fromkeys(
         (
             "SAFETY",
@@ -56,6 +57,8 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter"]] = {
             "IMAGE_SAFETY",
             "IMAGE_PROHIBITED_CONTENT",
             "IMAGE_RECITATION",
+            "ESCALATION",
+            "MODEL_ARMOR",
         ),
         "content_filter",
     ),
@@ -67,6 +70,7 @@ _FAILURES: Mapping[str, str] = {
     "TOO_MANY_TOOL_CALLS": "the model called too many functions in a row",
     "LANGUAGE": "the model does not answer in this language",
     "MISSING_THOUGHT_SIGNATURE": "the model's provider misses the signature of a thought",
+    "PUP_LIMITED_DISABLED": "the model's provider has limited the gateway's account; whoever runs it has to act",
 }
 """Everything else, `OTHER` included, has no words but its name."""
 _UNSAID = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")

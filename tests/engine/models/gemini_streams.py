@@ -117,6 +117,7 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
         [*HELLO, STOP],
     ),
     "the limit of tokens": (SAY_HELLO + chunk(reason="MAX_TOKENS"), [*HELLO, Finish("length")]),
+    "the limit of tokens of a request": (SAY_HELLO + chunk(reason="CONTINUATION"), [*HELLO, Finish("length")]),
     "the limit of tokens while it thinks": (
         chunk(reason="MAX_TOKENS", usageMetadata={"promptTokenCount": 5, "thoughtsTokenCount": 9}),
         [Usage(5, 9, 14, reasoning_tokens=9), Finish("length")],
@@ -125,7 +126,7 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
         f"filtered: {reason}": (chunk(text("Hel")) + chunk(reason=reason), [HELLO[0], Finish("content_filter")])
         for reason in (
             *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"),
-            *("IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+            *("IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "ESCALATION", "MODEL_ARMOR"),
         )
     },
     "a call that is filtered": (chunk(call(args=BONN), reason="SAFETY"), [*weather(), Finish("content_filter")]),
@@ -144,6 +145,15 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     "a call of nobody's": (
         chunk(reason="UNEXPECTED_TOOL_CALL"),
         [failed("the model called a function where it must not", "UNEXPECTED_TOOL_CALL")],
+    ),
+    "an account that is limited": (
+        chunk(reason="PUP_LIMITED_DISABLED"),
+        [
+            failed(
+                "the model's provider has limited the gateway's account; whoever runs it has to act",
+                "PUP_LIMITED_DISABLED",
+            )
+        ],
     ),
     "a language": (chunk(reason="LANGUAGE"), [failed("the model does not answer in this language", "LANGUAGE")]),
     **{

@@ -190,6 +190,7 @@ def test_the_format_of_the_answer(wanted: Any, config: Any) -> None:
         ("gemini-3.5-flash", "minimal", {"thinkingLevel": "MINIMAL"}),
         ("gemini-3.8-flash", "minimal", {"thinkingLevel": "LOW"}),
         ("gemini-3.8-flash", "high", {"thinkingLevel": "HIGH"}),
+        ("gemini-4-neon", "xhigh", {"thinkingLevel": "XHIGH"}),
         ("gemini-4-neon", "minimal", {"thinkingLevel": "LOW"}),
         ("gemini-flash-latest", "minimal", {"thinkingLevel": "LOW"}),
         # Of which nothing is known.
@@ -386,7 +387,8 @@ def test_calls_of_this_turn_that_have_no_signature_say_so(model: str, sent: Any)
         (generation(user(ImageFile("file-1"))), "messages[0].content[0]"),
         (generation(user(ImageUrl("http://x.test/a.png"))), "content"),
         (generation(user("Hi"), temperature=2.1), "temperature"),
-        (generation(user("Hi"), reasoning_effort="xhigh"), "reasoning_effort"),
+        (generation(user("Hi"), reasoning_effort="max"), "reasoning_effort"),
+        (of(generation(user("Hi"), reasoning_effort="xhigh"), "gemini-2.5-flash"), "reasoning_effort"),
         (of(generation(user("Hi"), reasoning_effort="none"), "gemini-3.8-flash"), "reasoning_effort"),
         (of(generation(user("Hi"), reasoning_effort="none"), "gemini-2.5-pro"), "reasoning_effort"),
         (
@@ -431,7 +433,9 @@ HTTP = image("http://x.test/a.png")
         ({"tools": None, "response_format": "auto", "messages": [{"content": "x"}], "thread": None}, []),
         ({"tools": [function(), function({"pattern": "x"}, "-f")]}, ["name", "parameters.pattern"]),
         ({"parallel_tool_calls": False}, ["parallel_tool_calls"]),
-        ({"reasoning_effort": "xhigh"}, ["reasoning_effort"]),
+        ({"reasoning_effort": "max"}, ["reasoning_effort"]),
+        ({"reasoning_effort": "xhigh"}, []),
+        ({"reasoning_effort": "xhigh", "model": "gemini-2.5-flash"}, ["reasoning_effort"]),
         ({"reasoning_effort": "none"}, []),
         ({"reasoning_effort": "none", "model": "gemini-3.8-flash"}, ["reasoning_effort"]),
         (
