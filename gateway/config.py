@@ -378,8 +378,8 @@ class Provider(_Section):
     """`threads`: the gateway itself keeps assistants, threads, messages, runs and steps, in its store, and asks this
     provider only for the model's answers. `vendor` then says how keys are presented and where it is."""
     model_api: str | None = None
-    """With `serve`: the API in which models are asked, below `base_url`: `chat_completions`, `responses` or
-    `anthropic_messages`."""
+    """With `serve`: the API in which models are asked, below `base_url`: `chat_completions`, `responses`,
+    `anthropic_messages` or `gemini`."""
     dialect: str | None = None
     """With `serve`: how the provider speaks that API, where it differs; see "Serving threads" in the README."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
@@ -877,11 +877,11 @@ def _provider_faults(name: str, provider: Provider, tenants: Mapping[str, Tenant
 
 def _serving_faults(where: str, provider: Provider) -> Iterator[str]:
     if provider.serve is None:
+        if not vendors.VENDORS[provider.vendor].has_threads:
+            yield f"{where}.serve: is missing; vendor {provider.vendor} has no threads of its own: serve: threads"
         for setting in ("model_api", "dialect", "max_tokens"):
             if getattr(provider, setting) is not None:
                 yield f"{where}.{setting}: needs serve: threads; what is forwarded asks no model"
-        if vendors.VENDORS[provider.vendor].only_models:
-            yield f"{where}.serve: is missing; vendor {provider.vendor} has models and no threads: serve: threads"
         return
     dialects = MODEL_APIS.get(provider.model_api or "")
     if provider.model_api is None:

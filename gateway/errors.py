@@ -126,14 +126,16 @@ def store_unavailable(what: str) -> GatewayError:
 
 
 def error_fields(raw: bytes) -> dict[str, Any]:
-    """The fields of an error body of any shape; `message` is a text or missing. What is no JSON, or absurdly deep,
-    has none."""
+    """The fields of an error body of any shape, also in a list, as Google has it where streams are JSON; `message` is a
+    text or missing. What is no JSON, or absurdly deep, has none."""
     try:
         document = codec.loads(raw)
     except ValueError:
         return {}
     if codec.is_deeper_than(document, raw, _DEPTH_LIMIT):
         return {}
+    if type(document) is list and len(document) == 1 and type(document[0]) is dict and "error" in document[0]:
+        document = document[0]
     inner = document.get("error") if type(document) is dict else None
     if type(inner) is dict:
         fields = dict(inner)

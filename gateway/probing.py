@@ -11,7 +11,7 @@ from gateway.ending import end
 from gateway.errors import AttemptFailed
 from gateway.model import Key
 from gateway.phases.ask import ask
-from gateway.phases.judge import Refusal
+from gateway.phases.judge import Refusal, names_wrong_key
 from gateway.pool import Pool
 from gateway.telemetry import log
 from gateway.upstream import Upstream
@@ -91,10 +91,11 @@ class Probing:
         refusal = await self._ask(pool, key)
         if refusal is None or refusal.status == 408 or refusal.status >= 500:
             return None
-        if refusal.status != 401:
+        is_wrong = names_wrong_key(refusal)
+        if refusal.status != 401 and not is_wrong:
             pool.revive(key)
             return True
-        pool.kill(key, refusal.code if refusal.code == "invalid_api_key" else "unauthorized")
+        pool.kill(key, "invalid_api_key" if is_wrong else "unauthorized")
         return False
 
     async def belongs(self, pool: Pool, key: Key) -> bool | None:

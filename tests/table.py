@@ -45,7 +45,7 @@ STREAMED = " streamed"
 CALLS = [each.name for each in OPERATIONS] + [each.name + STREAMED for each in OPERATIONS if each.streams]
 """Every row that the table could have: an operation, and again with its answer as a stream."""
 
-FORWARDED = sorted(name for name, vendor in VENDORS.items() if not vendor.only_models)
+FORWARDED = sorted(name for name, vendor in VENDORS.items() if vendor.has_threads)
 """Vendors that the table tells of: those with threads of their own."""
 
 NOT_TESTED = "not tested"

@@ -150,8 +150,9 @@ DEMO = Path(config.__file__).parents[1] / "config" / "demo.yaml"
 @pytest.mark.parametrize(
     ("environ", "words", "model"),
     [
-        ({}, "OPENAI_API_KEY or AIMLAPI_KEY or ANTHROPIC_API_KEY in the environment", "echo"),
+        ({}, "OPENAI_API_KEY or AIMLAPI_KEY or ANTHROPIC_API_KEY or GEMINI_API_KEY in the environment", "echo"),
         ({"ANTHROPIC_API_KEY": "planted"}, "anthropic answers, because ANTHROPIC_API_KEY is in", "claude-haiku-5-5"),
+        ({"GEMINI_API_KEY": "planted"}, "gemini answers, because GEMINI_API_KEY is", "gemini-3.8-flash"),
         ({"AIMLAPI_KEY": "planted"}, "aimlapi answers, because AIMLAPI_KEY is in the environment", "gpt-4o-mini"),
         (
             {"AIMLAPI_KEY": "planted", "OPENAI_API_KEY": "planted2"},

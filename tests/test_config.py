@@ -166,7 +166,7 @@ def test_a_configuration_is_frozen(tmp_path: Path) -> None:
         (
             "providers.main.vendor",
             "opnai",
-            "providers.main.vendor: unknown vendor; known: aimlapi, anthropic, apilaplas, azure, foundry, openai",
+            "providers.main.vendor: unknown vendor; known: aimlapi, anthropic, apilaplas, azure, foundry, gemini,",
         ),
         ("providers.main.vendor", DELETED, "providers.main.vendor: is missing"),
         ("providers.main.base_url", "ftp://x", "providers.main.base_url: URL scheme should be 'http' or 'https'"),
@@ -332,11 +332,19 @@ SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_c
         ({**SERVED, "providers.main.max_tokens": 0}, "providers.main.max_tokens: "),
         (
             {"providers.main.vendor": "anthropic"},
-            "providers.main.serve: is missing; vendor anthropic has models and no threads",
+            "providers.main.serve: is missing; vendor anthropic has no threads of its own",
         ),
         (
             {"providers.main.serve": "threads"},
             "providers.main.model_api: is missing; serve: threads needs it: anthropic_messages, chat_completions",
+        ),
+        (
+            {"providers.main.vendor": "gemini"},
+            "providers.main.serve: is missing; vendor gemini has no threads of its own: serve: threads",
+        ),
+        (
+            {"providers.main.serve": "threads", "providers.main.model_api": "gemini", "providers.main.dialect": "x"},
+            "providers.main.dialect: gemini has no such dialect; known: google",
         ),
         (
             {"providers.main.serve": "threads", "providers.main.model_api": "x"},

@@ -25,7 +25,7 @@ from tests.conftest import StartVendor, eventually
 ROOT = Path(gateway.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("threads-gateway")
 PATIENCE_S = 20
-VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY", "ANTHROPIC_API_KEY")
+VENDOR_KEYS = ("OPENAI_API_KEY", "AIMLAPI_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY")
 """Whoever runs these tests may have them: the demo would spend money."""
 
 
@@ -207,26 +207,28 @@ async def test_what_the_greeting_says_works_when_pasted_and_ctrl_c_ends_all_of_i
 
 
 @pytest.mark.parametrize(
-    ("provider", "simulated", "name", "model"),
+    ("model", "provider", "variable", "asked_for"),
     [
-        ("openai", "openai_chat", "OPENAI_API_KEY", "gpt-4o-mini"),
-        ("anthropic", "anthropic_messages", "ANTHROPIC_API_KEY", "claude-haiku-5-5"),
+        ("openai_chat", "openai", "OPENAI_API_KEY", b'"model":"gpt-4o-mini"'),
+        ("anthropic_messages", "anthropic", "ANTHROPIC_API_KEY", b'"model":"claude-haiku-5-5"'),
+        ("gemini_native", "gemini", "GEMINI_API_KEY", b"/models/gemini-3.8-flash:"),
     ],
 )
 async def test_a_vendors_key_in_the_environment_lets_its_models_answer(
-    provider: str, simulated: str, name: str, model: str, serve: Serve, demo: Demo, start_vendor: StartVendor
+    model: str, provider: str, variable: str, asked_for: bytes, serve: Serve, demo: Demo, start_vendor: StartVendor
 ) -> None:
     """And is shown to nobody else."""
-    vendor = await start_vendor(simulated)
+    vendor = await start_vendor(model)
     key = vendor.keys[0]
-    head = f"  {provider}:\n    vendor: {provider}\n"
-    demo.change(head, f"{head}    base_url: {vendor.simulator.url}\n")
-    serving = await serve(demo.path, **{name: key})
+    section = f"  {provider}:\n    vendor: {provider}\n"
+    demo.change(section, f"{section}    base_url: {vendor.simulator.url}\n")
+    serving = await serve(demo.path, **{variable: key})
     greeting = await serving.said("END")
-    assert f"{provider} answers, because {name} is in the environment" in greeting
+    assert f"{provider} answers, because {variable} is in the environment" in greeting
     assert await pasted(greeting) == "You said: Hello, gateway!\n"
     [asked] = vendor.simulator.journal
-    assert (asked.key, orjson.loads(asked.body)["model"]) == (key, model)
+    assert asked.key == key
+    assert asked_for in asked.path.encode() + asked.body
     serving.signal(signal.SIGINT)
     assert await serving.ended(within_s=2) == 0
     assert key not in greeting + serving.stderr

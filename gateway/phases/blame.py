@@ -2,7 +2,7 @@
 follows for the request itself is for `judge`. Pure.
 
 | outcome                                  | the key                                    | the account
-| 401 that names the key                   | dead, until a probe or a person revives it | –
+| 401 that names the key, Google's 400     | dead, until a probe or a person revives it | –
 | any other 401                            | rests 5 s, then a probe                    | –
 | 402, 429 for want of money               | rests `no_money_s`, then is tried again    | –
 | 403                                      | counted; may be about the object           | –
@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from gateway.errors import AttemptFailed
-from gateway.phases.judge import OUT_OF_MONEY, Refusal
+from gateway.phases.judge import OUT_OF_MONEY, Refusal, names_wrong_key
 
 UNCLEAR_S = 5.0
 _LONGEST_S = 86_400.0
@@ -56,9 +56,9 @@ def blame(
     """The row of the table. `now` is seconds since 1970, for vendors that name a date."""
     if isinstance(outcome, AttemptFailed):
         return Blame("account_failed", outcome.code or "unreachable")
+    if names_wrong_key(outcome):
+        return Blame("key_dead", "invalid_api_key")
     if outcome.status == 401:
-        if outcome.code == "invalid_api_key":
-            return Blame("key_dead", "invalid_api_key")
         return Blame("key_rests", "unauthorized", UNCLEAR_S)
     if outcome.status == 402 or (outcome.status == 429 and outcome.code in OUT_OF_MONEY):
         return Blame("key_rests", "no_money", no_money_s)
@@ -66,7 +66,10 @@ def blame(
         return Blame("key_forbidden", "forbidden")
     if outcome.status == 429:
         kind: Literal["key_rests", "account_rests"] = "key_rests" if limits_belong_to == "key" else "account_rests"
-        return Blame(kind, "rate_limited", told_rest_s(headers, now=now))
+        rest_s = told_rest_s(headers, now=now)
+        if rest_s is None and outcome.rest_s is not None:
+            rest_s = _bounded(outcome.rest_s)
+        return Blame(kind, "rate_limited", rest_s)
     if outcome.status == 408 or outcome.status >= 500:
         return Blame("account_failed", str(outcome.status))
     return NOTHING

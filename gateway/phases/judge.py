@@ -23,10 +23,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The status of a provider's answer that is no success, and the code in its body."""
+    """The status of a provider's answer that is no success, the code in its body, and how long that asks to wait."""
 
     status: int
     code: str | None = None
+    rest_s: float | None = None
 
 
 OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
@@ -41,14 +42,25 @@ def says_no_money(message: str | None) -> bool:
     return message is not None and _SAYS_NO_MONEY.search(message) is not None
 
 
+_WRONG_KEY = {"invalid_api_key": 401, "API_KEY_INVALID": 400}
+"""Code → the status it comes with; the second is Google's (openai-scala-client#109, gemini-cli#25198; read
+2026-11-22)."""
+
+
+def names_wrong_key(refusal: Refusal) -> bool:
+    """Whether the answer says in so many words that the key is not valid."""
+    return refusal.code is not None and _WRONG_KEY.get(refusal.code) == refusal.status
+
+
 def blames_key(refusal: Refusal) -> bool:
     """Whether the answer is about our key and not about the request: such words never reach a caller."""
-    return refusal.status in (401, 402) or (refusal.status == 429 and refusal.code in OUT_OF_MONEY)
+    is_out_of_money = refusal.status == 402 or (refusal.status == 429 and refusal.code in OUT_OF_MONEY)
+    return refusal.status == 401 or names_wrong_key(refusal) or is_out_of_money
 
 
 def is_about_key(code: str | None) -> bool:
     """The same for an error within a stream, which has no status."""
-    return code == "invalid_api_key" or code in OUT_OF_MONEY
+    return code in _WRONG_KEY or code in OUT_OF_MONEY
 
 
 def judge(
@@ -59,7 +71,7 @@ def judge(
     | outcome                                    | GET, DELETE | POST     | why
     | nothing arrived (refused, unresolved)      | again       | again    | the provider saw nothing
     | cut, timed out, broken answer              | again       | final    | it may have done the work
-    | 401, 402, out of money                     | next key    | next key | it refused to do the work
+    | 401, 402, out of money, a wrong key        | next key    | next key | it refused to do the work
     | 429, limits belong to the key              | next key    | next key | it refused to do the work
     | 429, limits belong to the account          | final       | final    | another key would only add load
     | 408, 500, 502, 503, 504, 529               | again       | final    | it may have done the work

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import unescape
 from typing import Any
 
-from gateway import codec, shapes
+from gateway import codec, google_errors, shapes
 from gateway.errors import NEVER_REPEAT, GatewayError, error_fields
 from gateway.lists import Page, complete
 from gateway.model import Reply, Target
@@ -71,12 +71,13 @@ def as_reply(document: dict[str, Any], headers: Mapping[str, str]) -> Reply:
 
 
 def read_refusal(status: int, raw: bytes) -> Refusal:
-    """What an error answer says to us: its status and the code in it, whatever its shape. What wants money and does not
-    say so in either is a 402."""
+    """What an error answer says to us: its status and what is in its body, whatever its shape. A 400 that wants
+    money is a 402."""
     fields = error_fields(raw)
     code = fields.get("code")
+    code = code if isinstance(code, str) else google_errors.reason_of(fields)
     status = 402 if status == 400 and says_no_money(fields.get("message")) else status
-    return Refusal(status, code if isinstance(code, str) else None)
+    return Refusal(status, code, google_errors.rest_s(fields))
 
 
 def refuse(

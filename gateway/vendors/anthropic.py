@@ -27,6 +27,6 @@ VENDOR = Vendor(
     name="anthropic",
     base_url="https://api.anthropic.com/v1",
     present=x_api_key,
-    only_models=True,
+    has_threads=False,
     rate_limits_belong_to="account",
 )

@@ -25,10 +25,10 @@ class Vendor:
 
     name: str
     """How the configuration calls it."""
-    only_models: bool = False
-    """It has models and no threads: a provider of it serves them."""
     base_url: str | None = None
     """Where the vendor's API begins; None where every installation has its own address."""
+    has_threads: bool = True
+    """Whether there are threads to forward to. Where not, a provider of this vendor serves them (`serve: threads`)."""
     present: Present = bearer
     """How a key is presented."""
     required_options: frozenset[str] = frozenset()

@@ -28,6 +28,10 @@ TABLE: list[tuple[Refusal | AttemptFailed, Blame]] = [
     (Refusal(401, "invalid_api_key"), Blame("key_dead", "invalid_api_key")),
     (Refusal(401), Blame("key_rests", "unauthorized", 5.0)),
     (Refusal(401, "PermissionDenied"), Blame("key_rests", "unauthorized", 5.0)),
+    (Refusal(400, "API_KEY_INVALID"), Blame("key_dead", "invalid_api_key")),  # Google
+    (Refusal(401, "API_KEY_INVALID"), Blame("key_rests", "unauthorized", 5.0)),
+    (Refusal(400, "INVALID_ARGUMENT"), NOTHING),
+    (Refusal(503, rest_s=7.0), Blame("account_failed", "503")),
     (Refusal(402), Blame("key_rests", "no_money", 600.0)),
     (Refusal(429, "insufficient_quota"), Blame("key_rests", "no_money", 600.0)),
     (Refusal(429, "billing_hard_limit_reached"), Blame("key_rests", "no_money", 600.0)),
@@ -59,6 +63,13 @@ def test_a_rate_limit_is_the_keys_or_the_accounts() -> None:
     assert blamed(Refusal(429), "key", retry_after="7") == Blame("key_rests", "rate_limited", 7.0)
     assert blamed(Refusal(429), "account", retry_after="7") == Blame("account_rests", "rate_limited", 7.0)
     assert blamed(Refusal(429), "key") == Blame("key_rests", "rate_limited", None)
+
+
+def test_how_long_may_stand_in_the_body() -> None:
+    """Google's `retryDelay`; a header is more exact. A day is the longest."""
+    assert blamed(Refusal(429, rest_s=54.0), "account") == Blame("account_rests", "rate_limited", 54.0)
+    assert blamed(Refusal(429, rest_s=54.0), "account", retry_after="7").rest_s == 7.0
+    assert blamed(Refusal(429, rest_s=1e9), "account").rest_s == 86_400
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ TABLE: list[tuple[Refusal | AttemptFailed, Verdict, Verdict, bool]] = [
     (Refusal(401), NEXT_KEY, NEXT_KEY, False),  # it refused to do the work
     (Refusal(401, "invalid_api_key"), NEXT_KEY, NEXT_KEY, False),
     (Refusal(402), NEXT_KEY, NEXT_KEY, False),
+    (Refusal(400, "API_KEY_INVALID"), NEXT_KEY, NEXT_KEY, False),
     (Refusal(429, "insufficient_quota"), NEXT_KEY, NEXT_KEY, False),
     (Refusal(429, "billing_hard_limit_reached"), NEXT_KEY, NEXT_KEY, False),
     (Refusal(408), AGAIN, FINAL, True),
@@ -91,6 +92,8 @@ def test_a_write_that_may_have_been_done_is_never_sent_again(
         (Refusal(429, "rate_limit_exceeded"), False),
         (Refusal(403, "insufficient_quota"), False),
         (Refusal(400, "invalid_api_key"), False),
+        (Refusal(400, "API_KEY_INVALID"), True),
+        (Refusal(404, "API_KEY_INVALID"), False),
     ],
 )
 def test_only_some_answers_are_about_our_key(refusal: Refusal, blamed: bool) -> None:

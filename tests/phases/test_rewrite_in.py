@@ -193,7 +193,8 @@ def test_what_else_an_error_says_is_passed_on() -> None:
         (b'{"description":"words"}', "words"),
         (b'{"wrong":"words"}', '{"wrong":"words"}'),
         (b'["a","b"]', '["a","b"]'),
-        (b'[{"error":{"message":"words"}}]', '[{"error":{"message":"words"}}]'),
+        (b'[{"error":{"message":"words"}}]', "words"),  # Google, where streams are JSON
+        (b'[{"error":"words"},{}]', '[{"error":"words"},{}]'),
         (b'"words"', "words"),
         (b"17", "17"),
         (b"true", "true"),
@@ -369,6 +370,7 @@ def test_a_hostile_error_takes_no_longer_than_any_other(text: str) -> None:
         (b'{"error":"x","code":"y"}', "y"),
         (b"[]", None),
         (b'[{"code":"x"}]', None),
+        (b'[{"error":{"code":"x"}}]', "x"),
         (b'"x"', None),
         (b"<html>", None),
         (b"", None),

@@ -35,7 +35,7 @@ NOTHING_CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [({"metadata": No
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "openai": {
         "base_url": "https://api.openai.com/v1",
-        "only_models": False,
+        "has_threads": True,
         "organization_header": "OpenAI-Organization",
         "project_header": "OpenAI-Project",
         "lists_tell_more": True,
@@ -50,8 +50,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "mend": NOTHING_CHANGES,
     },
     "aimlapi": {
-        "only_models": False,
         "base_url": "https://api.aimlapi.com",  # the documented paths have no /v1
+        "has_threads": True,
         "organization_header": None,
         "project_header": None,
         "lists_tell_more": False,  # bare arrays
@@ -88,10 +88,18 @@ DOCUMENTED["foundry"] = DOCUMENTED["azure"] | {
 }
 DOCUMENTED["anthropic"] = DOCUMENTED["openai"] | {
     "base_url": "https://api.anthropic.com/v1",
-    "only_models": True,
+    "has_threads": False,
     "organization_header": None,
     "project_header": None,
     "present": {"x-api-key": "a-key", "anthropic-version": "2023-06-01"},  # the version is wanted by every path
+}
+DOCUMENTED["gemini"] = DOCUMENTED["openai"] | {
+    "base_url": "https://generativelanguage.googleapis.com/v1beta",
+    "has_threads": False,
+    "organization_header": None,
+    "project_header": None,
+    "present": {"x-goog-api-key": "a-key"},
+    "rate_limits_belong_to": "account",  # per project, not per API key
 }
 DOCUMENTED["apilaplas"] = DOCUMENTED["aimlapi"] | {"base_url": "https://api.apilaplas.com"}  # the same documentation
 

@@ -2,7 +2,7 @@
 
 | the vendor says                               | code                  | message
 | 401, 402, 403, no money, a key's fault        | `server_error`        | ours: the vendor speaks of our account
-| 429, or a code that means it                  | `rate_limit_exceeded` | the vendor's
+| 429, or a code that means it                  | `rate_limit_exceeded` | the vendor's; ours of Google's, about our plan
 | 400, 404, 413, 422, or a code about the prompt | `invalid_prompt`     | the vendor's
 | 408, 409, 5xx, anything else                  | `server_error`        | the vendor's
 
@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gateway import google_errors
 from gateway.engine.models.generation import Failure
 from gateway.errors import error_fields
 from gateway.phases.blame import told_rest_s
@@ -39,7 +40,11 @@ _ABOUT_KEY = {
     "unauthenticated",
     "permission_denied",
     "unauthorized",
+    "api_key_invalid",
+    "failed_precondition",
 }
+"""The last two are Gemini's: the second means that our project has no billing where it needs it, or asks from a country
+that is not served (ai.google.dev, API errors, read 2026-11-22)."""
 _TOO_FAST = {
     "rate_limit_exceeded",
     "rate_limit_error",
@@ -92,18 +97,15 @@ _OURS: Mapping[_Code, str] = {
 
 def failure_of_answer(status: int, headers: Mapping[str, str], raw: bytes, *, now: float) -> Failure:
     """For an answer with a status that is no success."""
-    return _failure(status, error_fields(_unwrapped(raw)), told_rest_s(headers, now=now))
+    fields = error_fields(raw)
+    rest_s = told_rest_s(headers, now=now)
+    return _failure(status, fields, google_errors.rest_s(fields) if rest_s is None else rest_s)
 
 
 def failure_in_stream(raw: bytes) -> Failure:
     """For an error object within an answer that began well."""
-    return _failure(None, error_fields(_unwrapped(raw)), None)
-
-
-def _unwrapped(raw: bytes) -> bytes:
-    """Without the list that Gemini's compatible endpoint puts around it (OpenChatCut#6, read 2026-11-22)."""
-    text = raw.strip()
-    return text[1:-1] if text.startswith(b"[") and text.endswith(b"]") else raw
+    fields = error_fields(raw)
+    return _failure(None, fields, google_errors.rest_s(fields))
 
 
 def unreadable(what: str) -> Failure:
@@ -112,6 +114,8 @@ def unreadable(what: str) -> Failure:
 
 def _failure(status: int | None, fields: Mapping[str, Any], retry_after_s: float | None) -> Failure:
     told = [str(fields[name]) for name in ("code", "type", "status") if fields.get(name) is not None]
+    if (reason := google_errors.reason_of(fields)) is not None:
+        told.insert(0, reason)
     vendor_code = next(iter(told), None)
     words = {word.lower() for word in told}
     status = status or next((int(word) for word in told if re.fullmatch(r"[45][0-9]{2}", word)), None)
@@ -120,7 +124,8 @@ def _failure(status: int | None, fields: Mapping[str, Any], retry_after_s: float
         ours = "the model's provider does not let the gateway in; whoever runs it has to act"
         return Failure("server_error", ours, retry_after_s, vendor_code)
     code = _code(status, words)
-    said = _mask(message.strip())[:_LIMIT] if isinstance(message, str) else ""
+    is_about_us = "resource_exhausted" in words  # Google's 429s speak of the account's plan, billing and figures
+    said = _mask(message.strip())[:_LIMIT] if isinstance(message, str) and not is_about_us else ""
     ours = _OURS[code] + (f" (status {status})" if status else "")
     return Failure(code, said or ours, retry_after_s, vendor_code)
 

@@ -13,11 +13,8 @@ OpenAI Responses (`responses.py`)
     in order.
 Anthropic Messages (`anthropic_messages.py`)
     Here already.
-Gemini `streamGenerateContent`
-    The model is part of `ModelRequest.path`, with `alt=sse`. `instructions` → `systemInstruction`; functions with a
-    subset of JSON schema: what lies beyond is a `Fault` of the file's own in `faults`. Calls have no ids: the maker
-    gives them, and the response is paired by name and order within the `Round`. Thought signatures are `Carried`.
-    `promptFeedback.blockReason` → `Failure` `invalid_prompt`; `SAFETY` and the like → `content_filter`.
+Gemini `streamGenerateContent` (`gemini.py`)
+    Here already.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ IN_DIALECT = (
 )
 MODELS = [
     pytest.param(name, marks=() if name in IN_DIALECT else pytest.mark.long)
-    for name in sorted(find_models().keys() - {"tgi_chat"})
+    for name in sorted(find_models().keys() - {"tgi_chat", "gemini_native"})
 ]
 
 

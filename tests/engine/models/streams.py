@@ -457,7 +457,10 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     ),
     "Gemini: an error in a list": (
         SAY_HELLO + b'data: [{"error":{"code":429,"message":"slow down","status":"RESOURCE_EXHAUSTED"}}]\n\n',
-        [*HELLO, Failure("rate_limit_exceeded", "slow down", vendor_code="429")],
+        [
+            *HELLO,
+            Failure("rate_limit_exceeded", "the model's provider is asked too often (status 429)", vendor_code="429"),
+        ],
     ),
     "an error after the usage": (
         chunk({"content": "Hel"}, usage=usage()) + event({"error": "gone"}),

@@ -16,6 +16,13 @@ def error(message: Any = "its words", **fields: Any) -> bytes:
     return orjson.dumps({"error": {"message": message, **fields}})
 
 
+REASON, RETRY = (f"type.googleapis.com/google.rpc.{name}" for name in ("ErrorInfo", "RetryInfo"))
+
+
+def google(code: int, status: str, *details: dict[str, str]) -> bytes:
+    return error(code=code, status=status, details=list(details))
+
+
 @pytest.mark.parametrize(
     ("status", "raw", "code", "message"),
     [
@@ -55,7 +62,15 @@ def error(message: Any = "its words", **fields: Any) -> bytes:
         (504, error(type="timeout_error"), "server_error", "its words"),
         # Gemini
         (400, error(status="INVALID_ARGUMENT", code=400), "invalid_prompt", "its words"),
-        (429, error(status="RESOURCE_EXHAUSTED", code=429), "rate_limit_exceeded", "its words"),
+        (
+            429,
+            error("check your plan and billing details", status="RESOURCE_EXHAUSTED", code=429),
+            "rate_limit_exceeded",
+            "the model's provider is asked too often (status 429)",
+        ),
+        (400, google(400, "INVALID_ARGUMENT", {"@type": REASON, "reason": "API_KEY_INVALID"}), "server_error", OURS),
+        (400, google(400, "FAILED_PRECONDITION"), "server_error", OURS),
+        (503, google(503, "UNAVAILABLE"), "server_error", "its words"),
         (403, error(status="PERMISSION_DENIED", code=403), "server_error", OURS),
         (400, b"[" + error("no thought_signature", code=400) + b"]\n", "invalid_prompt", "no thought_signature"),
         # No words
@@ -101,6 +116,13 @@ def test_how_long_to_wait_is_what_the_vendor_says(headers: dict[str, str], wait_
     assert failure_of_answer(429, headers, b"", now=0).retry_after_s == wait_s
 
 
+def test_how_long_to_wait_may_stand_in_the_body() -> None:
+    raw = google(429, "RESOURCE_EXHAUSTED", {"@type": RETRY, "retryDelay": "12s"})
+    assert failure_of_answer(429, {}, raw, now=0).retry_after_s == 12.0
+    assert failure_of_answer(429, {"retry-after": "0"}, raw, now=0).retry_after_s == 0.0
+    assert failure_in_stream(raw).retry_after_s == 12.0
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
@@ -128,4 +150,5 @@ def test_a_long_message_is_cut() -> None:
 def test_the_pool_learns_the_vendors_own_code() -> None:
     assert failure_in_stream(error(code="insufficient_quota", type="x")).vendor_code == "insufficient_quota"
     assert failure_in_stream(error(type="server_error")).vendor_code == "server_error"
+    assert failure_in_stream(google(400, "X", {"@type": REASON, "reason": "LATE"})).vendor_code == "LATE"
     assert failure_in_stream(b"?").vendor_code is None
