@@ -36,6 +36,7 @@ from gateway.engine.transcript import (
     with_outputs,
     with_round,
 )
+from gateway.engine.vector_stores import VectorStores
 from gateway.engine.writing import Writing, answered_step, shown_step
 from gateway.engine.writing import Written as Noted
 from gateway.model import Target
@@ -52,6 +53,10 @@ _EARLY_S = 0.2
 """So long before its time is over a run is ended by who works on it: others would not have what it said."""
 _LATE_S = 60.0
 """So long after the run's time writes are still tried: until then nobody can tell its caller how it ended."""
+_INDEXING_S = 60.0
+"""So long a run waits for the thread's files, as OpenAI's did."""
+_INDEXED_S = 1.0
+"""Between two looks whether they can be searched."""
 _MOST_PAUSES = 20
 """A model that pauses more often in one claim does not come to an end."""
 _MOST_TAKEOVERS = 3
@@ -103,6 +108,7 @@ class Working:
         stored: Stored,
         publisher: Publisher | None,
         asking: Asking,
+        stores: VectorStores,
         target: Target | None,
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -113,6 +119,7 @@ class Working:
         self._stored = stored
         self._publisher = publisher
         self._asking = asking
+        self._stores = stores
         self._target = target
         self._clock = clock
         self._pause = pause
@@ -148,6 +155,8 @@ class Working:
             await self._begin()
             if self._heard.stop is None and (refusal := self._refusal()) is not None:
                 await self._fail(refusal)
+            elif self._heard.stop is None and self.job.outputs is None:
+                await self._let_index()
             while self.ended is None and await self._round():
                 pass
         finally:
@@ -192,7 +201,7 @@ class Working:
                 self._tell("thread.message.incomplete", each)
         for each in history:
             if each["id"] in self.job.interrupted_steps:
-                self._tell("thread.run.step.failed", shown_step(each))
+                self._tell("thread.run.step.failed", shown_step(each, with_contents=self.job.shows_contents))
 
     async def _take_outputs(self, outputs: Sequence[Json]) -> None:
         waiting = self._transcript.waiting
@@ -223,6 +232,27 @@ class Working:
             for part in turn.parts
         )
         return has_images or self._of_the_thread().needed_by(self._run["tools"])
+
+    async def _let_index(self) -> None:
+        """Wait for files that were just attached, as OpenAI's runs did for the thread's vector store and for no other
+        (its notes on file search, 2024–2026). Raises ClaimLost."""
+        stores = resources_of(self.job.context.get("thread_resources")).vector_stores
+        if not stores or all(tool["type"] != "file_search" for tool in self._run["tools"]):
+            return
+        tasks = [asyncio.create_task(self._until_indexed(stores)), asyncio.create_task(self._heard.stirred.wait())]
+        try:
+            await asyncio.wait(tasks, timeout=_INDEXING_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(tasks)
+        if self._heard.is_lost:
+            raise ClaimLost
+
+    async def _until_indexed(self, stores: Sequence[str]) -> None:
+        assert self._target is not None
+        record = Record("idx_" + secrets.token_hex(12), "GET", "")
+        for store in stores:
+            while await self._stores.is_indexing(self._target, store, record):
+                await self._pause(_INDEXED_S)
 
     async def _round(self) -> bool:
         """One generation. Whether there is another."""
