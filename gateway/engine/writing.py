@@ -52,6 +52,19 @@ class _Part:
 
 
 @dataclass
+class _HostedStep:
+    """A step of calls that the vendor runs; `step` is as it was stored last."""
+
+    step: Json
+    calls: list[HostedCalling] = field(default_factory=list)
+    is_done: bool = False
+
+    def as_object(self) -> Json:
+        details = objects.calls_details([call.as_object() for call in self.calls])
+        return {**self.step, "step_details": details}
+
+
+@dataclass
 class _Call:
     id: str
     name: str
@@ -80,20 +93,18 @@ class Writing:
         self._parts: list[_Part] = []
         self._places: dict[tuple[str, int], int] = {}
         """Kind and index of a content, as the model counts → its place in the message."""
-        self._hosted_step: Json | None = None
-        self._hosted_calls: list[HostedCalling] = []
-        """Of the step that is open."""
-        self._hosted: dict[int, HostedCalling] = {}
-        """All of the generation, as the model counts."""
+        self._hosted_step: _HostedStep | None = None
+        """The last of them, done or not."""
+        self._hosted: dict[int, tuple[_HostedStep, HostedCalling]] = {}
+        """Calls as the model counts."""
         self._calls_step: Json | None = None
         self._calls: list[_Call] = []
         self._call_places: dict[int, int] = {}
         self._round: list[Json] = []
         self._whole: dict[str, Json] = {}
         """Messages that have ended, by id."""
-        self._last_hosted: Json | None = None
-        self._last_step: Json | None = None
-        """Of those that have ended."""
+        self._spoken_step: Json | None = None
+        """Of the last message that has ended."""
         self.usage: Json | None = None
         self.end: Finish | Failure | None = None
 
@@ -193,24 +204,26 @@ class Writing:
         self._tell("thread.run.step.delta", delta)
 
     def _take_hosted(self, delta: HostedCall) -> None:
-        call, is_first = self._hosted.get(delta.index), delta.index not in self._hosted
-        if call is None:
-            call = self._begin_hosted(delta)
+        is_first = delta.index not in self._hosted
+        step, call = self._begin_hosted(delta) if is_first else self._hosted[delta.index]
         said = call.take(delta.delta)
-        if call not in self._hosted_calls or self._hosted_step is None:
-            return  # its step was told as done
+        if step.is_done:
+            step.step = step.as_object()
+            self._changes.append(Change("commit", "step", step.step))
         said = {**beginning(call.type), **said} if is_first else said
         shown = said if self._shows_contents else without_contents({call.type: said})[call.type]
-        told = objects.call_delta(self._hosted_step["id"], call.place, call.type, shown, call.id if is_first else None)
+        told = objects.call_delta(step.step["id"], call.place, call.type, shown, call.id if is_first else None)
         self._tell("thread.run.step.delta", told)
 
-    def _begin_hosted(self, delta: HostedCall) -> HostedCalling:
-        if self._hosted_step is None:
+    def _begin_hosted(self, delta: HostedCall) -> tuple[_HostedStep, HostedCalling]:
+        if self._hosted_step is None or self._hosted_step.is_done:
             self._end_message(objects.whole_reply, int(self._clock()), "completed", usage=None)
-            self._hosted_step = self._begin_step(objects.calls_details([]))
-        call = self._hosted[delta.index] = HostedCalling(delta.id, delta.type, len(self._hosted_calls))
-        self._hosted_calls.append(call)
-        return call
+            self._hosted_step = _HostedStep(self._begin_step(objects.calls_details([])))
+        step = self._hosted_step
+        call = HostedCalling(delta.id, delta.type, len(step.calls))
+        step.calls.append(call)
+        self._hosted[delta.index] = step, call
+        return step, call
 
     def _begin_step(self, details: Json) -> Json:
         step = objects.step(self._run, details, id=mint("step"), now=int(self._clock()))
@@ -245,14 +258,15 @@ class Writing:
         """The message is whole, and no call waits. What was carried is kept where the vendor ran tools: a later run's
         model hears what they found."""
         self._end_open(int(self._clock()), usage=self.usage)
-        if self._last_hosted is not None:
-            self._changes.append(Change("commit", "step", self._with_round(self._last_hosted)))
+        if self._hosted_step is not None:
+            self._changes.append(Change("commit", "step", self._with_round(self._hosted_step.step)))
         return self.take(())
 
     def pause(self) -> Written:
         """What was said so far is whole, and the model is asked to go on."""
         self._end_open(int(self._clock()), usage=self.usage)
-        if (keeper := self._last_hosted or self._last_step) is not None:
+        keeper = self._hosted_step.step if self._hosted_step is not None else self._spoken_step
+        if keeper is not None:
             self._changes.append(Change("commit", "step", self._with_round(keeper)))
         return self.take(())
 
@@ -265,7 +279,8 @@ class Writing:
         def cut_reply(begun: Json, content: Sequence[Json], *, now: int) -> Json:
             return objects.cut_reply(begun, content, why=why, now=now)
 
-        if self._message is not None or self._hosted_step is not None:
+        is_hosting = self._hosted_step is not None and not self._hosted_step.is_done
+        if self._message is not None or is_hosting:
             self._end_hosted(now, status, usage=usage, last_error=last_error)
             self._end_message(cut_reply, now, status, usage=usage, last_error=last_error)
             usage = None
@@ -282,13 +297,10 @@ class Writing:
         self._end_message(objects.whole_reply, now, "completed", usage=usage)
 
     def _end_hosted(self, now: int, status: str, *, usage: Json | None = None, last_error: Json | None = None) -> None:
-        if self._hosted_step is None:
-            return
-        details = objects.calls_details([call.as_object() for call in self._hosted_calls])
-        self._last_hosted = self._end_step(
-            self._hosted_step, status, now, usage=usage, details=details, last_error=last_error
-        )
-        self._hosted_step, self._hosted_calls = None, []
+        hosted = self._hosted_step
+        if hosted is not None and not hosted.is_done:
+            hosted.is_done = True
+            hosted.step = self._end_step(hosted.as_object(), status, now, usage=usage, last_error=last_error)
 
     def _end_message(
         self,
@@ -305,7 +317,7 @@ class Writing:
         self._whole[message["id"]] = message
         self._changes.append(Change("commit", "message", message))
         self._tell(f"thread.message.{message['status']}", message)
-        self._last_step = self._end_step(self._message_step, status, now, usage=usage, last_error=last_error)
+        self._spoken_step = self._end_step(self._message_step, status, now, usage=usage, last_error=last_error)
         self._message, self._message_step, self._parts, self._places = None, None, [], {}
 
     def _end_step(

@@ -180,6 +180,19 @@ def test_what_is_open_is_cut_and_what_was_done_stays(status: str, why: str, mess
     assert script.messages[0]["incomplete_details"] == {"reason": message_is}
 
 
+def test_an_image_whose_file_is_known_late_is_added_to_its_step() -> None:
+    """Some vendors name it only beside the words that show it."""
+    image = HostedCall(0, "ci_1", "code_interpreter", {"outputs": [{**IMAGE, "index": 1}]})
+    script = Script(*CODE[:3], TextDelta(0, "See."), image, THOUGHT)
+    hosted, _ = script.steps
+    assert hosted["step_details"]["tool_calls"][0]["code_interpreter"]["outputs"][1] == IMAGE
+    assert hosted["status"] == "completed"
+    assert len(script.messages) == 1
+    told = script.deltas("thread.run.step.delta")[-1]["step_details"]["tool_calls"][0]
+    assert told == {"index": 0, "type": "code_interpreter", "code_interpreter": {"outputs": [{"index": 1, **IMAGE}]}}
+    assert script.writing.round == read_transcript(list(script.stored.values()), "run_2").turns[0]
+
+
 def test_annotations_are_told_by_their_place_and_stand_in_the_message() -> None:
     cited = {
         "type": "file_citation",

@@ -7,7 +7,8 @@ A reader of an answer promises this order, whatever the vendor does:
 - `CallBegun` comes before the `CallArguments` of its index; indexes of calls, hosted ones too, count from 0 without
   a gap, those of texts and refusals from 0;
 - no text, refusal or arguments is empty; a call that ends in good order has arguments, `{}` if the model said none;
-- what a `HostedCall` says comes before the text, refusal or call that follows it: its step is told as done then;
+- what a `HostedCall` says comes before the text, refusal or call that follows it, for its step is told as done then;
+  what comes later all the same, such as the file of an image, is added to the step;
 - an `Annotation` comes after the text that it is about begins, and before any hosted call that follows;
 - `Carried` comes before the end, in the order in which it goes back;
 - `Usage` comes at most once, just before the end;
@@ -41,8 +42,8 @@ class ImageUrl:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file of the vendor's, of the account whose model is asked, by its upstream id. Where `Offer.image_files` is
-    False it is refused at creation."""
+    """A file at the provider, under the provider's id. Only where `Offer.image_files` is True; else it is refused at
+    creation."""
 
     file_id: str
     detail: str | None = None
