@@ -13,10 +13,13 @@ from gateway.engine.resources import attached_files, with_vector_stores
 from gateway.engine.store.results import Absent
 from gateway.engine.store.threads import Threads
 from gateway.engine.vector_stores import OF_THREADS, VectorStores
+from gateway.errors import GatewayError
 from gateway.model import Target
 from gateway.telemetry import Record
 
 Json = dict[str, Any]
+
+_TRIES = 3
 
 
 class Attaching:
@@ -58,7 +61,7 @@ class Attaching:
     ) -> Absent | None:
         """Add what new messages attach for file search to the thread's vector store, which is made with the first."""
         files = attached_files(messages, "file_search")
-        while files:
+        for _ in range(_TRIES if files else 0):
             found = await self._threads.read_resources(thread)
             if isinstance(found, Absent):
                 return found
@@ -72,6 +75,8 @@ class Attaching:
                 return None
             # Another message came first, and there is a store now; or the thread is gone.
             await self._stores.drop(target, made, record)
+        if files:
+            raise GatewayError(409, "the thread's vector store is being changed by others; try again")
         return None
 
 

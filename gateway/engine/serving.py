@@ -87,7 +87,8 @@ class Asked:
         assert api is not None
         for fault in api.faults(body):
             raise fault.as_error()
-        refuse_container_files(body, self.sending.operation)
+        if self.sending.target.provider.has_files:
+            refuse_container_files(body, self.sending.operation)
         return body
 
     @property
@@ -285,7 +286,7 @@ class Serving:
         return self._begun(asked, Job(started.claim, dict(started.context), started.run, thread=thread))
 
     async def _start(self, asked: Asked, thread: str, messages: Sequence[Json]) -> Started:
-        body, route = asked.body, asked.runs_at.account.route
+        body, telling, route = asked.body, asked.telling, asked.runs_at.account.route
         kept = await self._assistant(route, body["assistant_id"])
         run = objects.run(body, objects.assistant(kept), id=mint("run"), thread=thread, now=int(asked.now))
         if route != asked.account:
@@ -297,7 +298,7 @@ class Serving:
             runs_at=route,
             said=objects.said(body, kept),
             thread_resources=await self._resources(asked, thread) if needs_resources(run["tools"]) else {},
-            telling=asked.telling,
+            telling=telling,
         )
         result = await self._stored.runs.create(
             thread,

@@ -321,7 +321,10 @@ class Working:
         if result.status == "requires_action":
             self._confirm(staged)
             return False
-        await self._stop("cancelled", writing, usage=used)
+        # Nothing of it was written: the message is whole all the same.
+        cut = writing.cut("cancelled", "cancelled")
+        whole = Noted((*noted.changes, *cut.changes), (*noted.told, *cut.told))
+        await self._end_stopped("cancelled", whole, used)
         return False
 
     async def _generate(self, target: Target, generation: Generation, writing: Writing) -> None:
@@ -392,12 +395,15 @@ class Working:
         )
 
     # --- ending ------------------------------------------------------------------------------------------------------
-    async def _stop(self, why: Stop, writing: Writing, *, usage: Json | None = None) -> None:
+    async def _stop(self, why: Stop, writing: Writing) -> None:
+        used = objects.added_usage(self._transcript.used, writing.usage)
+        await self._end_stopped(why, writing.cut(why, why), used)
+
+    async def _end_stopped(self, why: Stop, noted: Noted, used: Json | None) -> None:
         if why == "cancelled":
             self._run = {**self._run, "status": "cancelling"}
             self._tell("thread.run.cancelling", self._run)
-        used = usage or objects.added_usage(self._transcript.used, writing.usage)
-        await self._end(why, writing.cut(why, why), usage=used)
+        await self._end(why, noted, usage=used)
 
     async def _fail(self, failure: Failure, writing: Writing | None = None, used: Json | None = None) -> None:
         error = {"code": failure.code, "message": failure.message}

@@ -138,6 +138,22 @@ async def test_messages_that_attach_at_one_time_share_one_store(hosted: Hosted) 
     assert [each["id"] for each in stores_at(hosted)] == [hosted.upstream(store)]
 
 
+async def test_a_thread_that_others_change_without_end_is_given_up(
+    hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is left behind."""
+
+    async def too_late(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr("gateway.engine.store.threads.Threads.swap_resources", too_late)
+    file, thread = await hosted.upload(), await hosted.thread("Hi")
+    status, _ = await hosted.refusal("POST", f"/v1/threads/{thread}/messages", attaching(file))
+    assert status == 409
+    assert stores_at(hosted) == []
+    assert len((await ok(hosted.gateway, "GET", f"/v1/threads/{thread}/messages"))["data"]) == 1
+
+
 @pytest.mark.parametrize("has_store", [False, True])
 async def test_a_new_thread_brings_its_files(has_store: bool, hosted: Hosted) -> None:
     """Its messages' into the store that it names or describes, if it does."""

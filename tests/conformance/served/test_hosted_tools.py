@@ -152,6 +152,39 @@ async def test_cancelling_inside_a_hosted_call_cancels_its_step(hosted: Hosted) 
     assert step["step_details"]["tool_calls"][0]["code_interpreter"]["input"].startswith("print(")
 
 
+async def test_a_cancellation_that_comes_with_the_calls_loses_no_word(
+    serve_hosted: ServeHosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for on another replica, it is heard of when the run is about to wait."""
+    monkeypatch.setattr("gateway.engine.running._RENEW_S", 60)
+
+    def same_store(settings: dict[str, Any]) -> None:
+        settings["store"]["prefix"] = "cancelled"
+
+    one = await serve_hosted(change=same_store)
+    other = await serve_hosted(vendor=one.vendor, change=same_store)
+    go_on = asyncio.Event()
+    calls = (CallBegun(1, "call_1", "add"), CallArguments(1, "{}"))
+    one.vendor.script((*code(LOGS), TextDelta(0, "Let me add."), *calls, USAGE, Finish("tool_calls")))
+    one.vendor.faults.add(faults.stall_stream(6, go_on), path="/generate$")
+    run = await one.begin("1?", CODE, ADD)
+    while len(steps := await one.steps(run)) < 3:
+        pass
+    path = f"/v1/threads/{run['thread_id']}/runs/{run['id']}"
+    await ok(other.gateway, "POST", f"{path}/cancel", {})
+    go_on.set()
+    run = await one.end(run)
+    assert (run["status"], run["usage"]["total_tokens"]) == ("cancelled", 15)
+    steps = await one.steps(run)
+    assert [(each["type"], each["status"]) for each in steps] == [
+        ("tool_calls", "completed"),
+        ("message_creation", "completed"),
+        ("tool_calls", "cancelled"),
+    ]
+    message = await one.last_message(run["thread_id"])
+    assert (message["status"], message["content"][0]["text"]["value"]) == ("completed", "Let me add.")
+
+
 # --- pauses -----------------------------------------------------------------------------------------------------------
 async def test_a_model_that_pauses_is_asked_again_with_what_it_said(hosted: Hosted) -> None:
     hosted.vendor.script((TextDelta(0, "Let me see."), THOUGHT, USAGE, Finish("paused")), says())
