@@ -29,6 +29,7 @@ from gateway.engine.asking import Asking, CountTokens
 from gateway.engine.running import Running
 from gateway.engine.serving import Serving
 from gateway.engine.store.stored import open_stored
+from gateway.engine.vector_stores import VectorStores
 from gateway.erasing import Erasing
 from gateway.flow import Gateway
 from gateway.health import Health
@@ -305,13 +306,13 @@ class App:
                 await self.settlement.see(tenant, route, [run])
 
         stored = open_stored(store, owner=f"{socket.gethostname()}:{os.getpid()}")
-        running = self.running = Running(
-            stored, Asking(attempts, count), directory, settle, at_once=self._config.limits.runs_at_once
-        )
+        stores = VectorStores(attempts)
+        at_once = self._config.limits.runs_at_once
+        running = self.running = Running(stored, Asking(attempts, count), stores, directory, settle, at_once=at_once)
         self._closing.push_async_callback(running.close)
         if any(provider.is_served for provider in directory.providers.values()):
             running.start()
-        return Targets(attempts, Serving(stored, running))
+        return Targets(attempts, Serving(stored, running, stores))
 
     def _open_settlement(
         self, store: Store, directory: Directory, send: Send, shared: Shared, count_for_key: CountTokens

@@ -382,7 +382,7 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
 
 def _refuse(sending: Sending, response: Response, public: PublicIds, record: Record) -> Exchanged:
     refusal = read_refusal(response.status, response.raw)
-    is_ours = sending.target.provider.is_served and refusal.status < 500
+    is_ours = sending.target.provider.serves(sending.operation) and refusal.status < 500
     record.note(error_source="caller" if is_ours else "provider", error_code=refusal.code)
     reply = refuse(
         sending.operation,

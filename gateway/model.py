@@ -15,6 +15,7 @@ from gateway.config import Provider as ProviderConfig
 from gateway.engine.models import MODEL_APIS
 from gateway.engine.models.model_api import ModelApi
 from gateway.ids import route_of
+from gateway.operations import Operation
 from gateway.passthrough import Passthrough
 from gateway.vendors import VENDORS
 from gateway.vendors.vendor import Vendor
@@ -96,6 +97,17 @@ class Provider:
     def is_served(self) -> bool:
         """Whether the gateway keeps the threads itself."""
         return self.model_api is not None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the models of a served provider work on its files and vector stores, which are callers' then."""
+        return self.model_api is not None and bool(
+            self.model_api.offer.hosted_tools or self.model_api.offer.image_files
+        )
+
+    def serves(self, operation: Operation) -> bool:
+        """Whether the gateway carries it out itself. What passes through goes to the provider in any case."""
+        return self.is_served and operation.answers != "any" and not (operation.is_of_files and self.has_files)
 
     @cached_property
     def fingerprint(self) -> str:

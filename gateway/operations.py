@@ -81,6 +81,11 @@ class Operation:
         return kind if kind in ("assistant", "file", "vector_store") else None
 
     @property
+    def is_of_files(self) -> bool:
+        """Whether it is about files or vector stores, and about nothing else."""
+        return self.template.startswith(("/files", "/vector_stores"))
+
+    @property
     def makes_run(self) -> bool:
         return self.name in ("create_run", "create_thread_and_run")
 

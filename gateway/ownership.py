@@ -43,7 +43,7 @@ class Ownership:
     @staticmethod
     def lists(sending: Sending) -> bool:
         """Whether this request is a list that comes from the owner index."""
-        if sending.target.provider.is_served and sending.operation.kind != "assistant":
+        if sending.target.provider.serves(sending.operation) and sending.operation.kind != "assistant":
             return False  # there are none, and the engine says so
         return sending.operation.owned == "list" and sending.target.account.owned_by is None
 

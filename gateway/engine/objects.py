@@ -316,9 +316,15 @@ def refusal_delta(message: str, value: str, *, index: int) -> Json:
     return {"id": message, "object": "thread.message.delta", "delta": {"content": content}}
 
 
-def call_delta(step: str, index: int, function: Mapping[str, Any], id: str | None = None) -> Json:  # noqa: A002
-    """A piece of a function call; the first one has the call's id."""
-    call: Json = {"index": index, **({"id": id} if id else {}), "type": "function", "function": dict(function)}
+def annotation_delta(message: str, annotation: Mapping[str, Any], *, index: int, number: int) -> Json:
+    """One annotation of a text, the `number`th."""
+    content = [{"index": index, "type": "text", "text": {"annotations": [{"index": number, **annotation}]}}]
+    return {"id": message, "object": "thread.message.delta", "delta": {"content": content}}
+
+
+def call_delta(step: str, index: int, kind: str, said: Mapping[str, Any], id: str | None = None) -> Json:  # noqa: A002
+    """A piece of a call, its `kind` being the tool's type; the first one has the call's id."""
+    call: Json = {"index": index, **({"id": id} if id else {}), "type": kind, kind: dict(said)}
     details = {"type": "tool_calls", "tool_calls": [call]}
     return {"id": step, "object": "thread.run.step.delta", "delta": {"step_details": details}}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.engine.container_files import split_file
 from gateway.engine.fields import (
     AnyObject,
     Anything,
@@ -24,6 +25,10 @@ from gateway.engine.fields import (
     Text,
     WordOr,
 )
+from gateway.engine.models.offers import UNSUPPORTED
+from gateway.errors import bad_request
+from gateway.operations import Operation
+from gateway.shapes import find_slots
 
 _ID = Text(min_chars=1)
 _LABEL = Text()
@@ -38,20 +43,19 @@ _TOOL = OneOf(
         "function": Object({"type": _LABEL, "function": _FUNCTION}, required=("function",)),
     }
 )
-_TOOL_RESOURCES = Object(
-    {
-        "code_interpreter": Object({"file_ids": Array(_ID, max_items=20)}),
-        "file_search": Object(
-            {
-                "vector_store_ids": Array(_ID, max_items=1),
-                "vector_stores": Array(
-                    Object({"file_ids": Array(_ID), "chunking_strategy": AnyObject(), "metadata": Metadata()}),
-                    max_items=1,
-                ),
-            }
-        ),
-    }
+_NEW_STORES = Array(
+    Object({"file_ids": Array(_ID), "chunking_strategy": AnyObject(), "metadata": Metadata()}), max_items=1
 )
+
+
+def _tool_resources(**more: Field) -> Field:
+    search = Object({"vector_store_ids": Array(_ID, max_items=1), **more})
+    return Object({"code_interpreter": Object({"file_ids": Array(_ID, max_items=20)}), "file_search": search})
+
+
+_TOOL_RESOURCES = _tool_resources()
+_NEW_TOOL_RESOURCES = _tool_resources(vector_stores=_NEW_STORES)
+"""Of what is being created: a vector store may be described there."""
 _JSON_SCHEMA = Object(
     {"name": Text(64, 1), "description": Text(), "schema": AnyObject(), "strict": Flag()}, required=("name",)
 )
@@ -117,7 +121,7 @@ _MESSAGE = Object(
 )
 _THREAD: Mapping[str, Field] = {
     "messages": Array(_MESSAGE),
-    "tool_resources": _TOOL_RESOURCES,
+    "tool_resources": _NEW_TOOL_RESOURCES,
     "metadata": Metadata(),
 }
 _SAMPLING: Mapping[str, Field] = {
@@ -154,10 +158,10 @@ _RUN: Mapping[str, Field] = {
 _TOOL_OUTPUT = Object({"tool_call_id": _ID, "output": Text()})
 
 BODIES: Mapping[str, Field] = {
-    "create_assistant": Object(_ASSISTANT, required=("model",)),
+    "create_assistant": Object({**_ASSISTANT, "tool_resources": _NEW_TOOL_RESOURCES}, required=("model",)),
     "modify_assistant": Object(_ASSISTANT),
     "create_thread": Object(_THREAD),
-    "modify_thread": Object({name: _THREAD[name] for name in ("tool_resources", "metadata")}),
+    "modify_thread": Object({"tool_resources": _TOOL_RESOURCES, "metadata": Metadata()}),
     "create_message": _MESSAGE,
     "modify_message": Object({"metadata": Metadata()}),
     "create_run": Object(
@@ -173,6 +177,18 @@ BODIES: Mapping[str, Field] = {
 counts; the larger refuses nobody)."""
 
 
+CONTENTS = "step_details.tool_calls[*].file_search.results[*].content"
+"""All that `include[]` can ask for."""
+
+
 def check_body(operation: str, body: Mapping[str, Any]) -> None:
     """Raises GatewayError 400 for the first thing that a body must not say, naming the parameter."""
     BODIES[operation]("", body)
+
+
+def refuse_container_files(body: Mapping[str, Any], operation: Operation) -> None:
+    """Raises GatewayError 400 for a file that a code interpreter made: nothing else at the vendor can read it."""
+    for slot in find_slots(body, operation.sent):
+        if slot.kind == "file" and split_file(slot.shown) is not None:
+            message = "a file that the code interpreter made stays in its container: download it and upload it"
+            raise bad_request(message, param=slot.param, code=UNSUPPORTED)

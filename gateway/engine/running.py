@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.engine.models.generation import Json
 from gateway.engine.store.leases import Expired, Taken
 from gateway.engine.store.results import Absent, Lost
 from gateway.engine.store.stored import Stored
+from gateway.engine.vector_stores import VectorStores
 from gateway.engine.working import ClaimLost, Job, Working
 from gateway.model import Directory
 from gateway.phases.read_facts import Run, read_run
@@ -44,6 +45,7 @@ class Running:
         self,
         stored: Stored,
         asking: Asking,
+        stores: VectorStores,
         directory: Directory,
         on_ended: OnEnded,
         *,
@@ -54,6 +56,7 @@ class Running:
         """`at_once` is how many runs are worked on at one time; the others wait in the order in which they came."""
         self._stored = stored
         self._asking = asking
+        self._stores = stores
         self._directory = directory
         self._on_ended = on_ended
         self._clock = clock
@@ -82,6 +85,7 @@ class Running:
             stored=self._stored,
             publisher=publisher,
             asking=self._asking,
+            stores=self._stores,
             target=self._directory.targets.get(job.context["runs_at"]),
             clock=self._clock,
             pause=self._pause,
@@ -188,6 +192,7 @@ class Running:
                 taken.context,
                 outputs=submitted.get("tool_outputs"),
                 is_streamed=bool(submitted.get("is_streamed", taken.context.get("is_streamed"))),
+                shows_contents=bool(submitted.get("shows_contents", taken.context.get("shows_contents"))),
                 takeovers=taken.takeovers,
                 interrupted_messages=taken.interrupted_messages,
                 interrupted_steps=taken.interrupted_steps,
@@ -224,6 +229,17 @@ class Running:
         await self._stored.events.close()
 
 
-def context_of(*, tenant: str, route: str, runs_at: str, said: Json, is_streamed: bool) -> dict[str, Any]:
-    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's."""
-    return {"tenant": tenant, "route": route, "runs_at": runs_at, "said": said, "is_streamed": is_streamed}
+def context_of(
+    *, tenant: str, route: str, runs_at: str, said: Json, thread_resources: Json, telling: Mapping[str, bool]
+) -> dict[str, Any]:
+    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's;
+    `thread_resources` what the thread has for hosted tools, {} where the run has none of them; `telling` how its events
+    are told."""
+    return {
+        "tenant": tenant,
+        "route": route,
+        "runs_at": runs_at,
+        "said": said,
+        "thread_resources": thread_resources,
+        **telling,
+    }

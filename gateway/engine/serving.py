@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from redis.exceptions import TimeoutError as RedisTimeout
@@ -18,8 +18,11 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from gateway import codec
 from gateway.attempts import Sending
 from gateway.engine import objects, refusals
+from gateway.engine.attaching import Attaching
+from gateway.engine.fields import wrong_value
 from gateway.engine.models.generation import Json
-from gateway.engine.requests import check_body
+from gateway.engine.requests import CONTENTS, check_body, refuse_container_files
+from gateway.engine.resources import needs_resources
 from gateway.engine.running import Running, context_of
 from gateway.engine.store.events import START, EventId
 from gateway.engine.store.ids import PREFIXES, mint
@@ -35,6 +38,7 @@ from gateway.engine.store.results import (
 from gateway.engine.store.runs import Started
 from gateway.engine.store.stored import Stored
 from gateway.engine.streams import RunStream
+from gateway.engine.vector_stores import VectorStores, VendorRefused
 from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
 from gateway.errors import NEVER_REPEAT, GatewayError, bad_request, envelope, store_unavailable, unknown_id
@@ -43,6 +47,7 @@ from gateway.model import Target
 from gateway.phases.send import Response
 from gateway.public_ids import join_place
 from gateway.store.connection import StoreAway
+from gateway.telemetry import Record
 
 _ID = re.compile(f"({'|'.join(map(re.escape, PREFIXES.values()))})[A-Za-z0-9]{{24}}")
 
@@ -52,6 +57,7 @@ class Asked:
     """One request, with internal ids. `now` is in seconds since 1970."""
 
     sending: Sending
+    record: Record
     now: float
 
     @property
@@ -81,11 +87,28 @@ class Asked:
         assert api is not None
         for fault in api.faults(body):
             raise fault.as_error()
+        if self.sending.target.provider.has_files:
+            refuse_container_files(body, self.sending.operation)
         return body
 
     @property
     def wants_stream(self) -> bool:
         return self.body.get("stream") is True
+
+    @property
+    def telling(self) -> dict[str, bool]:
+        """How a run's events are told; who asked for contents once need not ask again when it submits. Raises
+        GatewayError 400."""
+        return {"is_streamed": self.wants_stream, **({"shows_contents": True} if self.shows_contents else {})}
+
+    @property
+    def shows_contents(self) -> bool:
+        """Whether the contents of what a file search found are asked for. Raises GatewayError 400."""
+        asked = [value for name, value in self.sending.query if name in ("include", "include[]")]
+        for value in asked:
+            if value != CONTENTS:
+                raise wrong_value("include", value, [CONTENTS])
+        return bool(asked)
 
     @property
     def window(self) -> Window:
@@ -101,9 +124,12 @@ class Asked:
 class Serving:
     """Lives as long as the process. `clock` tells seconds since 1970."""
 
-    def __init__(self, stored: Stored, running: Running, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, stored: Stored, running: Running, stores: VectorStores, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._stored = stored
         self._running = running
+        self._attaching = Attaching(stores, stored.threads)
         self._clock = clock
         self._operations: Mapping[str, Callable[[Asked], Awaitable[Response]]] = {
             "create_assistant": self._create_assistant,
@@ -131,10 +157,12 @@ class Serving:
             "list_run_steps": self._list_steps,
         }
 
-    async def __call__(self, sending: Sending) -> Response:
+    async def __call__(self, sending: Sending, record: Record) -> Response:
         """As a vendor would answer. Raises GatewayError 503 when the store is away."""
         try:
-            return await self._answer(sending)
+            return await self._answer(sending, record)
+        except VendorRefused as refused:
+            return refused.response
         except StoreAway as exc:
             error = store_unavailable("a served thread")
             if isinstance(exc.__cause__, RedisTimeout) and not sending.operation.is_safe:
@@ -144,18 +172,19 @@ class Serving:
         except GatewayError as error:
             return Response(error.status, error.headers, envelope(error))
 
-    async def _answer(self, sending: Sending) -> Response:
+    async def _answer(self, sending: Sending, record: Record) -> Response:
         answer = self._operations.get(sending.operation.name)
         if answer is None:
             raise refusals.not_served(sending.operation.name)
         for kind, internal in sending.ids.items():
-            if not _ID.fullmatch(internal):  # of a provider that was forwarded to before
+            if kind in PREFIXES and not _ID.fullmatch(internal):  # of a provider that was forwarded to before
                 raise unknown_id(kind, internal)
-        return await answer(Asked(sending, self._clock()))
+        return await answer(Asked(sending, record, self._clock()))
 
     # --- assistants --------------------------------------------------------------------------------------------------
     async def _create_assistant(self, asked: Asked) -> Response:
-        kept = objects.new_assistant(asked.body, id=mint("assistant"), now=int(asked.now))
+        given = await self._attaching.of_assistant(asked.sending.target, asked.body, asked.record)
+        kept = objects.new_assistant(given, id=mint("assistant"), now=int(asked.now))
         await self._stored.assistants.create(asked.account, kept)
         return _object(objects.assistant(kept))
 
@@ -183,11 +212,13 @@ class Serving:
 
     # --- threads -----------------------------------------------------------------------------------------------------
     async def _create_thread(self, asked: Asked) -> Response:
-        return _object(await self._new_thread(asked.body, asked.now))
+        return _object(await self._new_thread(asked, asked.body))
 
-    async def _new_thread(self, body: Json, now: float) -> Json:
-        thread = objects.thread(body, id=mint("thread"), now=int(now))
-        await self._stored.threads.create(thread, _messages(body.get("messages"), thread["id"], now), now=now)
+    async def _new_thread(self, asked: Asked, body: Json) -> Json:
+        given = await self._attaching.of_thread(asked.sending.target, body, asked.record)
+        thread = objects.thread(given, id=mint("thread"), now=int(asked.now))
+        messages = _messages(body.get("messages"), thread["id"], asked.now)
+        await self._stored.threads.create(thread, messages, now=asked.now)
         return thread
 
     async def _get_thread(self, asked: Asked) -> Response:
@@ -205,11 +236,15 @@ class Serving:
     async def _create_message(self, asked: Asked) -> Response:
         thread = asked.ids["thread"]
         message = objects.message(asked.body, id=mint("message"), thread=thread, now=int(asked.now))
+        await self._attach(asked, thread, [message])
         result = await self._stored.messages.append(thread, message, now=asked.now)
         if isinstance(result, RunActive):
             raise refusals.cannot_add(thread, result)
         _found(result, asked)
         return _object(message)
+
+    async def _attach(self, asked: Asked, thread: str, messages: Sequence[Json]) -> None:
+        _found(await self._attaching.to_thread(asked.sending.target, thread, messages, asked.record), asked)
 
     async def _get_message(self, asked: Asked) -> Response:
         return _object(_found(await self._stored.messages.get(asked.ids["thread"], asked.ids["message"]), asked))
@@ -237,32 +272,33 @@ class Serving:
         body, thread = asked.body, asked.ids["thread"]
         messages = _messages(body.get("additional_messages"), thread, asked.now)
         started = await self._start(asked, thread, messages)
-        return self._begun(Job(started.claim, dict(started.context), started.run, is_streamed=asked.wants_stream))
+        return self._begun(asked, Job(started.claim, dict(started.context), started.run))
 
     async def _create_thread_and_run(self, asked: Asked) -> Response:
         """The assistant is looked for first: a refusal leaves no thread behind."""
         await self._assistant(asked.runs_at.account.route, asked.body["assistant_id"])
-        thread = await self._new_thread(asked.body.get("thread") or {}, asked.now)
+        thread = await self._new_thread(asked, asked.body.get("thread") or {})
         try:
             started = await self._start(asked, thread["id"], ())
         except GatewayError:
             await self._stored.threads.delete(thread["id"], now=asked.now)
             raise
-        streamed = asked.wants_stream
-        return self._begun(Job(started.claim, dict(started.context), started.run, thread=thread, is_streamed=streamed))
+        return self._begun(asked, Job(started.claim, dict(started.context), started.run, thread=thread))
 
-    async def _start(self, asked: Asked, thread: str, messages: tuple[Json, ...] | list[Json]) -> Started:
-        body, route = asked.body, asked.runs_at.account.route
+    async def _start(self, asked: Asked, thread: str, messages: Sequence[Json]) -> Started:
+        body, telling, route = asked.body, asked.telling, asked.runs_at.account.route
         kept = await self._assistant(route, body["assistant_id"])
         run = objects.run(body, objects.assistant(kept), id=mint("run"), thread=thread, now=int(asked.now))
         if route != asked.account:
             run["assistant_id"] = join_place(kept["id"], route)
+        await self._attach(asked, thread, messages)
         context = context_of(
             tenant=asked.sending.tenant,
             route=asked.account,
             runs_at=route,
             said=objects.said(body, kept),
-            is_streamed=asked.wants_stream,
+            thread_resources=await self._resources(asked, thread) if needs_resources(run["tools"]) else {},
+            telling=telling,
         )
         result = await self._stored.runs.create(
             thread,
@@ -282,9 +318,16 @@ class Serving:
             case Absent():
                 raise refusals.unknown(result, {"thread": thread})
 
-    def _begun(self, job: Job) -> Response:
+    async def _resources(self, asked: Asked, thread: str) -> Json:
+        """What the thread has for hosted tools, now."""
+        resources, _ = _found(await self._stored.threads.read_resources(thread), asked)
+        return dict(resources)
+
+    def _begun(self, asked: Asked, job: Job) -> Response:
         """Work on it, and answer with what it tells, or with how it stands now."""
         assert job.run is not None
+        shows_contents = asked.shows_contents or bool(job.context.get("shows_contents"))
+        job = replace(job, is_streamed=asked.wants_stream, shows_contents=shows_contents)
         run = codec.loads(codec.dumps(job.run))  # what is answered is written into
         self._running.begin(job)
         return (
@@ -328,13 +371,13 @@ class Serving:
         return _object(run)
 
     async def _submit_tool_outputs(self, asked: Asked) -> Response:
-        outputs, streamed = asked.body["tool_outputs"], asked.wants_stream
+        outputs = asked.body["tool_outputs"]
         result = await self._stored.runs.submit(
-            asked.ids["thread"], asked.ids["run"], outputs, is_streamed=streamed, now=asked.now
+            asked.ids["thread"], asked.ids["run"], outputs, telling=asked.telling, now=asked.now
         )
         match result:
             case Started(claim, run, context):
-                return self._begun(Job(claim, dict(context), run, outputs=outputs, is_streamed=streamed))
+                return self._begun(asked, Job(claim, dict(context), run, outputs=outputs))
             case WrongStatus():
                 raise refusals.takes_no_outputs(result.status)
             case WrongOutputs():
@@ -349,11 +392,11 @@ class Serving:
     async def _get_step(self, asked: Asked) -> Response:
         ids = asked.ids
         found = await self._stored.steps.get(ids["thread"], ids["run"], ids["step"])
-        return _object(shown_step(_found(found, asked)))
+        return _object(shown_step(_found(found, asked), with_contents=asked.shows_contents))
 
     async def _list_steps(self, asked: Asked) -> Response:
         page = await self._stored.steps.list(asked.ids["thread"], asked.ids["run"], asked.window)
-        return _list(page, asked, shown_step)
+        return _list(page, asked, partial(shown_step, with_contents=asked.shows_contents))
 
 
 def _messages(given: list[Json] | None, thread: str, now: float) -> list[Json]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway import codec
@@ -28,26 +28,29 @@ from gateway.engine.models.generation import (
     Turn,
 )
 from gateway.engine.models.history import Fitted, Truncation, estimate_text_tokens, fit
+from gateway.engine.resources import Resources, attached_files, hosted_tool
 
 INTERNAL = "_"
 """Member of a stored step that callers do not see: `round`, what the model said in which order, and `usage`, the tokens
-of the generation that called the tools."""
+of that generation. One step of a generation has it: the one that waits for outputs, else the last of hosted calls, else
+that of the message before a pause."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """A thread as a run finds it: what was said before it, and its own rounds of tool calls. `waiting` is the step that
-    waits for outputs; `used` what the rounds took."""
+    """A thread as a run finds it: what was said before it, and its own rounds. `waiting` is the step that waits for
+    outputs; `used` what the rounds took; `attached` are the files that messages give to the code interpreter."""
 
     turns: Sequence[Turn]
     rounds: Sequence[Round]
     waiting: Json | None
     used: Json | None
+    attached: Sequence[str] = ()
 
 
 def read_transcript(history: Sequence[Json], run: str) -> Transcript:
     """`history` are messages and steps, oldest first."""
-    steps = [each for each in history if each["object"] == "thread.run.step" and each["type"] == "tool_calls"]
+    steps = [each for each in history if each["object"] == "thread.run.step" and _items(each)]
     messages = {each["id"]: each for each in history if each["object"] == "thread.message"}
     in_rounds = {item.get("message") for step in steps for item in _items(step)}
     turns: list[Turn] = []
@@ -57,8 +60,8 @@ def read_transcript(history: Sequence[Json], run: str) -> Transcript:
             # What the run itself had begun and was torn from goes back to no model.
             if each["id"] not in in_rounds and each.get("run_id") != run:
                 turns.append(Message(each["role"], tuple(_parts(each["content"]))))
-        elif each["type"] == "tool_calls" and each["status"] != "failed":
-            made = _round(each, messages)
+        elif _items(each) and each["status"] != "failed":
+            made = as_round(_items(each), messages, each["step_details"].get("tool_calls", ()))
             if each["run_id"] == run:
                 rounds.append(made)
             else:
@@ -66,16 +69,21 @@ def read_transcript(history: Sequence[Json], run: str) -> Transcript:
     own = [step for step in steps if step["run_id"] == run and step["status"] != "failed"]
     used: Json | None = None
     for step in own:
-        used = objects.added_usage(used, step.get(INTERNAL, {}).get("usage"))
+        used = objects.added_usage(used, step[INTERNAL].get("usage"))
     waiting = next((step for step in own if step["status"] == "in_progress"), None)
-    return Transcript(turns, rounds, waiting, used)
+    return Transcript(turns, rounds, waiting, used, attached_files(messages.values(), "code_interpreter"))
+
+
+def with_round(transcript: Transcript, made: Round, used: Json | None) -> Transcript:
+    """The model paused after it said this."""
+    return replace(transcript, rounds=[*transcript.rounds, made], used=used)
 
 
 def with_outputs(transcript: Transcript, outputs: Sequence[Mapping[str, Any]]) -> Transcript:
     """The last round is answered."""
     *before, last = transcript.rounds
     answered = tuple(ToolOutput(given["tool_call_id"], given.get("output") or "") for given in outputs)
-    return Transcript(transcript.turns, [*before, Round(last.items, answered)], None, transcript.used)
+    return replace(transcript, rounds=[*before, Round(last.items, answered)], waiting=None)
 
 
 def _items(step: Json) -> Sequence[Json]:
@@ -83,18 +91,23 @@ def _items(step: Json) -> Sequence[Json]:
     return items
 
 
-def _round(step: Json, messages: Mapping[str, Json]) -> Round:
-    calls = {call["id"]: call["function"] for call in step["step_details"]["tool_calls"]}
+def as_round(said: Sequence[Json], messages: Mapping[str, Json], calls: Iterable[Json]) -> Round:
+    """What one generation said, from how it is kept; `messages` are by id, `calls` may be the vendor's own too.
+
+    Where a message was deleted, nothing is carried: it belongs to words that are gone. What calls need is.
+    """
+    functions = {call["id"]: call["function"] for call in calls if call["type"] == "function"}
+    is_whole = bool(functions) or all(item["message"] in messages for item in said if "message" in item)
     items: list[RoundItem] = []
-    for item in _items(step):
+    for item in said:
         if "message" in item and (message := messages.get(item["message"])) is not None:
             items += [part for part in _parts(message["content"]) if isinstance(part, Text | RefusalText)]
-        elif "call" in item and (call := calls.get(item["call"])) is not None:
+        elif "call" in item and (call := functions.get(item["call"])) is not None:
             items.append(ToolCall(item["call"], call["name"], call["arguments"]))
-        elif "carried" in item:
+        elif "carried" in item and is_whole:
             items.append(Carried(**item["carried"]))
-    outputs = tuple(ToolOutput(name, call["output"]) for name, call in calls.items() if call.get("output") is not None)
-    return Round(tuple(items), outputs)
+    given = {name: call["output"] for name, call in functions.items() if call.get("output") is not None}
+    return Round(tuple(items), tuple(ToolOutput(name, output) for name, output in given.items()))
 
 
 def _parts(content: Iterable[Json]) -> Iterable[Part]:
@@ -128,15 +141,18 @@ def fit_transcript(transcript: Transcript, run: Json) -> Fitted:
     )
 
 
-def as_generation(run: Json, said: Json, turns: Sequence[Turn], *, model: str, left: int | None) -> Generation:
-    """`said` is what somebody said (`objects.said`), `model` as the provider calls it, `left` of the completion."""
+def as_generation(
+    run: Json, said: Json, turns: Sequence[Turn], *, model: str, left: int | None, resources: Resources
+) -> Generation:
+    """`said` is what somebody said (`objects.said`), `model` as the provider calls it, `left` of the completion,
+    `resources` what hosted tools work on."""
     choice = said.get("tool_choice")
     wanted = said.get("response_format")
     return Generation(
         model=model,
         turns=tuple(turns),
         instructions=run["instructions"] or "",
-        tools=tuple(map(_tool, run["tools"])),
+        tools=tuple(_tool(tool, resources) for tool in run["tools"]),
         tool_choice=_named(choice) if type(choice) is dict else choice,
         parallel_tool_calls=said.get("parallel_tool_calls"),
         temperature=said.get("temperature"),
@@ -147,9 +163,9 @@ def as_generation(run: Json, said: Json, turns: Sequence[Turn], *, model: str, l
     )
 
 
-def _tool(tool: Json) -> Function | HostedTool:
+def _tool(tool: Json, resources: Resources) -> Function | HostedTool:
     if tool["type"] != "function":
-        return HostedTool(tool["type"], tool.get(tool["type"]) or {})
+        return hosted_tool(tool, resources)
     function = tool["function"]
     return Function(function["name"], function.get("description"), function.get("parameters"), function.get("strict"))
 

@@ -18,7 +18,8 @@ from gateway import codec
 from gateway.ending import end
 from gateway.engine import objects
 from gateway.engine.asking import Asking
-from gateway.engine.models.generation import Delta, Failure, Finish, Generation, Json
+from gateway.engine.models.generation import Delta, Failure, Finish, Generation, ImageFile, Json, Message
+from gateway.engine.resources import Resources, resources_of
 from gateway.engine.store.endings import Ending, EndStatus
 from gateway.engine.store.events import Event
 from gateway.engine.store.history import read_history
@@ -33,7 +34,9 @@ from gateway.engine.transcript import (
     left_of,
     read_transcript,
     with_outputs,
+    with_round,
 )
+from gateway.engine.vector_stores import VectorStores
 from gateway.engine.writing import Writing, answered_step, shown_step
 from gateway.engine.writing import Written as Noted
 from gateway.model import Target
@@ -50,6 +53,12 @@ _EARLY_S = 0.2
 """So long before its time is over a run is ended by who works on it: others would not have what it said."""
 _LATE_S = 60.0
 """So long after the run's time writes are still tried: until then nobody can tell its caller how it ended."""
+_INDEXING_S = 60.0
+"""So long a run waits for the thread's files, as OpenAI's did."""
+_INDEXED_S = 1.0
+"""Between two looks whether they can be searched."""
+_MOST_PAUSES = 20
+"""A model that pauses more often in one claim does not come to an end."""
 _MOST_TAKEOVERS = 3
 """A run that was torn from so many replicas in a row may be what kills them."""
 
@@ -71,6 +80,8 @@ class Job:
     """Made in the same request: the first event tells of it."""
     outputs: Sequence[Json] | None = None
     is_streamed: bool = False
+    shows_contents: bool = False
+    """Its stream tells the contents of what a file search found."""
     takeovers: int = 0
     interrupted_messages: Sequence[str] = ()
     interrupted_steps: Sequence[str] = ()
@@ -97,6 +108,7 @@ class Working:
         stored: Stored,
         publisher: Publisher | None,
         asking: Asking,
+        stores: VectorStores,
         target: Target | None,
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -107,12 +119,15 @@ class Working:
         self._stored = stored
         self._publisher = publisher
         self._asking = asking
+        self._stores = stores
         self._target = target
         self._clock = clock
         self._pause = pause
         self._heard = _Heard()
         self._run: Json = job.run or {}
         self._transcript = Transcript((), (), None, None)
+        self._resources = Resources()
+        self._pauses = 0
 
     @property
     def _claim(self) -> Claim:
@@ -140,6 +155,8 @@ class Working:
             await self._begin()
             if self._heard.stop is None and (refusal := self._refusal()) is not None:
                 await self._fail(refusal)
+            elif self._heard.stop is None and self.job.outputs is None:
+                await self._let_index()
             while self.ended is None and await self._round():
                 pass
         finally:
@@ -165,11 +182,17 @@ class Working:
         await self._write(lambda: self._stored.work.start(self._claim, now=started))
         history = await self._late(lambda: read_history(self._stored.store, self._claim.thread))
         self._transcript = read_transcript(history, self._claim.run)
+        self._resources = self._of_the_thread() + resources_of(self._run.get("tool_resources"))
         self._tell_interrupted(history)
         if self.job.outputs is not None:
             await self._take_outputs(self.job.outputs)
         self._run = objects.started_run(self._run, now=started)
         self._tell("thread.run.in_progress", self._run)
+
+    def _of_the_thread(self) -> Resources:
+        """What the thread had when the run was made, and what its messages attach."""
+        found = resources_of(self.job.context.get("thread_resources"))
+        return found + Resources(files=tuple(self._transcript.attached))
 
     def _tell_interrupted(self, history: Sequence[Json]) -> None:
         """Who listens has read part of what the replica before us had begun."""
@@ -178,7 +201,7 @@ class Working:
                 self._tell("thread.message.incomplete", each)
         for each in history:
             if each["id"] in self.job.interrupted_steps:
-                self._tell("thread.run.step.failed", shown_step(each))
+                self._tell("thread.run.step.failed", shown_step(each, with_contents=self.job.shows_contents))
 
     async def _take_outputs(self, outputs: Sequence[Json]) -> None:
         waiting = self._transcript.waiting
@@ -196,7 +219,40 @@ class Working:
             return Failure("server_error", "the run was interrupted again and again, and is given up")
         if self._target is None:
             return Failure("server_error", "the provider of the run's assistant is not configured any more")
+        if self.job.context["route"] != self.job.context["runs_at"] and self._needs_files_of_the_thread():
+            why = "files of the thread are in another account than the assistant, whose models cannot read them"
+            return Failure("invalid_prompt", why)
         return None
+
+    def _needs_files_of_the_thread(self) -> bool:
+        has_images = any(
+            isinstance(part, ImageFile)
+            for turn in self._transcript.turns
+            if isinstance(turn, Message)
+            for part in turn.parts
+        )
+        return has_images or self._of_the_thread().needed_by(self._run["tools"])
+
+    async def _let_index(self) -> None:
+        """Wait for files that were just attached, as OpenAI's runs did for the thread's vector store and for no other
+        (its notes on file search, 2024–2026). Raises ClaimLost."""
+        stores = resources_of(self.job.context.get("thread_resources")).vector_stores
+        if not stores or all(tool["type"] != "file_search" for tool in self._run["tools"]):
+            return
+        tasks = [asyncio.create_task(self._until_indexed(stores)), asyncio.create_task(self._heard.stirred.wait())]
+        try:
+            await asyncio.wait(tasks, timeout=_INDEXING_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(tasks)
+        if self._heard.is_lost:
+            raise ClaimLost
+
+    async def _until_indexed(self, stores: Sequence[str]) -> None:
+        assert self._target is not None
+        record = Record("idx_" + secrets.token_hex(12), "GET", "")
+        for store in stores:
+            while await self._stores.is_indexing(self._target, store, record):
+                await self._pause(_INDEXED_S)
 
     async def _round(self) -> bool:
         """One generation. Whether there is another."""
@@ -212,8 +268,10 @@ class Working:
             await self._end("incomplete", Noted(), reason=reason)
             return False
         model = target.provider.models_asked.get(run["model"], run["model"])
-        generation = as_generation(run, self.job.context["said"], fitted.turns, model=model, left=left)
-        writing = Writing(run, self._clock)
+        generation = as_generation(
+            run, self.job.context["said"], fitted.turns, model=model, left=left, resources=self._resources
+        )
+        writing = Writing(run, self._clock, shows_contents=self.job.shows_contents)
         await self._generate(target, generation, writing)
         return await self._conclude(writing)
 
@@ -226,6 +284,8 @@ class Working:
         match writing.end:
             case Finish("tool_calls"):
                 return await self._wait(writing, used)
+            case Finish("paused"):
+                return await self._go_on(writing, used)
             case Finish("stop"):
                 await self._end("completed", writing.complete(), usage=used)
             case Finish("length"):
@@ -236,9 +296,17 @@ class Working:
                 await self._end("incomplete", cut, usage=used, reason="content_filter")
             case Failure() as failure:
                 await self._fail(failure, writing, used)
-            case _:
-                raise NotImplementedError(f"no model API ends with {writing.end} yet")
         return False
+
+    async def _go_on(self, writing: Writing, used: Json | None) -> bool:
+        """Ask again with what the model said so far. What it told stays a message of its own, as between two rounds."""
+        self._pauses += 1
+        if self._pauses > _MOST_PAUSES:
+            await self._fail(Failure("server_error", "the model paused again and again"), writing, used)
+            return False
+        await self._write_and_tell(writing.pause())
+        self._transcript = with_round(self._transcript, writing.round, used)
+        return True
 
     async def _wait(self, writing: Writing, used: Json | None) -> bool:
         """For the outputs of the calls, unless the run is being cancelled. Never another generation of this claim."""
@@ -253,7 +321,10 @@ class Working:
         if result.status == "requires_action":
             self._confirm(staged)
             return False
-        await self._stop("cancelled", writing, usage=used)
+        # Nothing of it was written: the message is whole all the same.
+        cut = writing.cut("cancelled", "cancelled")
+        whole = Noted((*noted.changes, *cut.changes), (*noted.told, *cut.told))
+        await self._end_stopped("cancelled", whole, used)
         return False
 
     async def _generate(self, target: Target, generation: Generation, writing: Writing) -> None:
@@ -269,6 +340,9 @@ class Working:
                 if heard.is_lost:
                     raise ClaimLost
                 noted = writing.take(deltas)
+                if any(change.act == "commit" for change in noted.changes):
+                    await self._write_and_tell(noted)
+                    continue
                 if noted.changes:
                     changes = noted.changes
                     await self._write(lambda: self._stored.work.write(self._claim, *changes))  # noqa: B023
@@ -321,12 +395,15 @@ class Working:
         )
 
     # --- ending ------------------------------------------------------------------------------------------------------
-    async def _stop(self, why: Stop, writing: Writing, *, usage: Json | None = None) -> None:
+    async def _stop(self, why: Stop, writing: Writing) -> None:
+        used = objects.added_usage(self._transcript.used, writing.usage)
+        await self._end_stopped(why, writing.cut(why, why), used)
+
+    async def _end_stopped(self, why: Stop, noted: Noted, used: Json | None) -> None:
         if why == "cancelled":
             self._run = {**self._run, "status": "cancelling"}
             self._tell("thread.run.cancelling", self._run)
-        used = usage or objects.added_usage(self._transcript.used, writing.usage)
-        await self._end(why, writing.cut(why, why), usage=used)
+        await self._end(why, noted, usage=used)
 
     async def _fail(self, failure: Failure, writing: Writing | None = None, used: Json | None = None) -> None:
         error = {"code": failure.code, "message": failure.message}
@@ -362,6 +439,12 @@ class Working:
     def _confirm(self, staged: Sequence[Event]) -> None:
         if self._publisher is not None:
             self._publisher.confirm(staged)
+
+    async def _write_and_tell(self, noted: Noted) -> None:
+        """What ends, with the events that tell of it: who takes over has no need to tell them."""
+        staged = self._stage(noted.told)
+        await self._write(lambda: self._stored.work.write(self._claim, *noted.changes, events=staged))
+        self._confirm(staged)
 
     async def _write(self, write: Callable[[], Awaitable[Written | Lost]]) -> Written:
         result = await self._late(write)

@@ -7,6 +7,9 @@ A reader of an answer promises this order, whatever the vendor does:
 - `CallBegun` comes before the `CallArguments` of its index; indexes of calls, hosted ones too, count from 0 without
   a gap, those of texts and refusals from 0;
 - no text, refusal or arguments is empty; a call that ends in good order has arguments, `{}` if the model said none;
+- what a `HostedCall` says comes before the text, refusal or call that follows it, for its step is told as done then;
+  what comes later all the same, such as the file of an image, is added to the step;
+- an `Annotation` comes after the text that it is about begins, and before any hosted call that follows;
 - `Carried` comes before the end, in the order in which it goes back;
 - `Usage` comes at most once, just before the end;
 - exactly one `Finish` or `Failure` comes, last.
@@ -122,8 +125,12 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class HostedTool:
-    """A tool that the vendor runs (`file_search`, `code_interpreter`); `settings` hold what it works on, such as the
-    vendor's ids of vector stores."""
+    """A tool that the vendor runs. `settings` hold what the caller said of it and what it works on, by upstream ids:
+
+    | `file_search`      | `vector_store_ids`, the thread's and the assistant's, maybe none; and what the caller said of
+    |                    | `max_num_results` and `ranking_options`
+    | `code_interpreter` | `file_ids`, of the assistant, the thread and its messages, each once
+    """
 
     type: str
     settings: Json = field(default_factory=dict)
@@ -178,7 +185,8 @@ class RefusalDelta:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """`value` has the shape of Threads (`file_citation`, `file_path`); `index` is the text's."""
+    """`value` has the shape of Threads (`file_citation`, `file_path`); `index` is the text's. A file that lies in a
+    container has `container_id` beside its `file_id`."""
 
     index: int
     value: Json
@@ -199,7 +207,13 @@ class CallArguments:
 
 @dataclass(frozen=True, slots=True)
 class HostedCall:
-    """A call that the vendor runs, or more of it: `delta` has the shape of one tool call in a run step's delta."""
+    """A call that the vendor runs, or more of it. `delta` is what a run step's delta has under the name of the tool:
+
+    | `code_interpreter` | `{"input": "more of it"}`, `{"outputs": [{"index": 0, "type": "logs", "logs": "more"}]}`,
+    |                    | `{"outputs": [{"index": 1, "type": "image", "image": {"file_id", "container_id"}}]}`
+    | `file_search`      | `{"ranking_options": …, "results": [{"file_id", "file_name", "score", "content"}]}`, results
+    |                    | at most once
+    """
 
     index: int
     id: str

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.engine.models.generation import Delta, Failure, Generation, Json, ModelRequest
-from gateway.engine.models.offers import Fault
+from gateway.engine.models.offers import Fault, Offer
 
 MakeCallId = Callable[[int], str]
 """The index of a call in its generation → an id for it, where the vendor gave none. Asked at most once an index."""
@@ -53,6 +53,10 @@ class Reader(Protocol):
 
 class ModelApi(Protocol):
     """One dialect of one API."""
+
+    @property
+    def offer(self) -> Offer:
+        """What it can have. Where that is tools of the vendor's own, its files and vector stores are callers' too."""
 
     def faults(self, body: Json) -> tuple[Fault, ...]:
         """What a body that creates or changes an assistant, thread, message or run asks of the model in vain. Its

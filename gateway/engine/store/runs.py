@@ -230,19 +230,26 @@ class Runs:
                 return Absent("run")
 
     async def submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], *, is_streamed: bool = False, now: float
+        self,
+        thread: str,
+        run: str,
+        outputs: Sequence[Mapping[str, Any]],
+        *,
+        telling: Mapping[str, bool] | None = None,
+        now: float,
     ) -> Started | Absent | WrongStatus | WrongOutputs:
         """Queue a run that waits, with the outputs of all its calls (`tool_call_id`, `output`): now it is the caller's
-        to work on. Past its time it is as good as expired. `is_streamed` is kept with the outputs."""
+        to work on. Past its time it is as good as expired. `telling`, how its events are told, is kept with the
+        outputs."""
         for _ in range(_SUBMIT_TRIES):
-            result = await self._submit(thread, run, outputs, is_streamed, now)
+            result = await self._submit(thread, run, outputs, telling or {}, now)
             if result is not None:
                 return result
         # Each time it was claimed anew between reading and writing.
         return WrongStatus("queued")
 
     async def _submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], is_streamed: bool, now: float
+        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], telling: Mapping[str, bool], now: float
     ) -> Started | Absent | WrongStatus | WrongOutputs | None:
         """None when the run has changed since it was read."""
         # The fence first: calls that are read after it can only be of its round or of a later one, and then it is old.
@@ -260,7 +267,7 @@ class Runs:
         if sorted(expected) != sorted(got):
             return WrongOutputs(expected, got)
         assert fence is not None
-        submitted = {"tool_outputs": list(outputs), "is_streamed": is_streamed}
+        submitted = {"tool_outputs": list(outputs), **telling}
         return await self._resume(Claim(thread, run, mint_word(), 0, float(expires or 0)), fence, submitted, now)
 
     async def _resume(self, claim: Claim, fence: bytes, submitted: Mapping[str, Any], now: float) -> Started | None:

@@ -40,6 +40,18 @@ if #ARGV > 1 + count then redis.call('HSET', T, unpack(ARGV, 2 + count)) end
 return redis.call('HMGET', T, unpack(ARGV, 2, 1 + count))
 """
 )
+# ARGV: the patch that is expected, "" for none, and the new one. A second time it is there already.
+_SWAP = Script(
+    NAMES
+    + """
+if redis.call('HEXISTS', T, 'object') == 0 then return 'absent' end
+local found = redis.call('HGET', T, 'tool_resources') or ''
+if found == ARGV[2] then return 'done' end
+if found ~= ARGV[1] then return 'changed' end
+redis.call('HSET', T, 'tool_resources', ARGV[2])
+return 'done'
+"""
+)
 # KEYS: the thread's, then streams. ARGV: mark, the latest time of use at which it is still deleted. A thread that was
 # used since stays.
 _DELETE = Script(
@@ -80,6 +92,18 @@ class Threads:
         keys = thread_keys(self._store, thread)
         found = await run_script(self._store, _MODIFY, keys, len(_FIELDS), *_FIELDS, *patches)
         return assemble(found) if found else Absent("thread")
+
+    async def read_resources(self, thread: str) -> tuple[Document, bytes] | Absent:
+        """`tool_resources`, and what `swap_resources` must find to replace them."""
+        found = await read_fields(self._store, thread_key(self._store, thread, "t"), ("object", "tool_resources"))
+        document = assemble(found)
+        return (document["tool_resources"], found[1] or b"") if document else Absent("thread")
+
+    async def swap_resources(self, thread: str, resources: Document, was: bytes) -> bool | Absent:
+        """Replace `tool_resources` if nobody else did since they were read. Whether that was so."""
+        [_, patch] = as_patches({"tool_resources": resources}, THREAD_PATCHES)
+        answer = await run_script(self._store, _SWAP, thread_keys(self._store, thread), was, patch)
+        return Absent("thread") if answer == b"absent" else bool(answer == b"done")
 
     async def delete(self, thread: str, *, now: float) -> Done | Absent:
         """With everything below it. Whoever works on a run of it finds it gone at the next write."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import pytest
 
+from gateway.engine.models import MODEL_APIS
+from gateway.ids import TAIL_LENGTH
 from tests.conformance.conftest import ok
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
+from tests.simulators.hosted_tools import APIS, HostedTools, hosted_tools
 from tests.simulators.model_simulator import ModelSimulator
 
 ADD, FIND = (
@@ -91,3 +95,64 @@ def serve(serving: None, start_vendor: StartVendor, start_gateway: StartGateway)
 @pytest.fixture
 async def served(serve: Serve) -> Served:
     return await serve()
+
+
+# --- models with hosted tools -----------------------------------------------------------------------------------------
+@dataclass
+class Hosted(Served):
+    """A gateway that serves threads over a model with hosted tools."""
+
+    vendor: HostedTools
+
+    async def upload(self, data: bytes = b"hello", *, tenant: str = "alice") -> str:
+        form = aiohttp.FormData()
+        form.add_field("purpose", "assistants")
+        form.add_field("file", data, filename="a.txt")
+        status, made, _ = await self.gateway.call("POST", "/v1/files", tenant=tenant, data=form)
+        assert status == 200, made
+        return str(made["id"])
+
+    @property
+    def tools(self) -> list[Any]:
+        """What the last generation was given."""
+        given: list[Any] = self.vendor.asked[-1]["tools"]
+        return given
+
+    def upstream(self, public: str) -> str:
+        """The vendor's name of an object."""
+        return public[:-TAIL_LENGTH]
+
+
+ServeHosted = Callable[..., Awaitable[Hosted]]
+
+
+@pytest.fixture
+async def serve_hosted(monkeypatch: pytest.MonkeyPatch, start_gateway: StartGateway) -> AsyncIterator[ServeHosted]:
+    """Start a gateway over such a model: `await serve_hosted()`, `await serve_hosted("none")` over one without tools;
+    again over the same `vendor` for one more replica. `beside` names a second provider of the kind."""
+    monkeypatch.setitem(MODEL_APIS, "lines", APIS)  # type: ignore[index]
+    started: list[HostedTools] = []
+
+    async def open_vendor(name: str, dialect: str) -> HostedTools:
+        keys = {f"sk-{name}-acme-one": "acme", f"sk-{name}-acme-two": "acme", f"sk-{name}-bolt-one": "bolt"}
+        vendor = hosted_tools(keys, dialect=dialect)
+        await vendor.start()
+        started.append(vendor)
+        return vendor
+
+    async def start(
+        dialect: str = "all", *, vendor: HostedTools | None = None, beside: str | None = None, **settings: Any
+    ) -> Hosted:
+        vendor = vendor or await open_vendor("hosted", dialect)
+        others = [Vendor(beside, await open_vendor(beside, dialect))] if beside else []
+        gateway = await start_gateway(Vendor("hosted", vendor), *others, **settings)
+        return Hosted(gateway, vendor, "hosted", vendor)  # type: ignore[arg-type]
+
+    yield start
+    for each in started:
+        await each.stop()
+
+
+@pytest.fixture
+async def hosted(serve_hosted: ServeHosted) -> Hosted:
+    return await serve_hosted()

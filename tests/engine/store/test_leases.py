@@ -173,7 +173,7 @@ async def test_cancelling_and_outputs_go_with_the_run(replica: Replica, other: R
     """A replica that dies right after it was told loses nothing of it."""
     id_ = await make_thread(other)
     waiting = await make_waiting(other, id_)
-    submitted = await other.runs.submit(id_, waiting.run, OUTPUTS, now=NOW + 10)
+    submitted = await other.runs.submit(id_, waiting.run, OUTPUTS, telling={"is_streamed": False}, now=NOW + 10)
     assert isinstance(submitted, Started)
     await other.runs.cancel(id_, waiting.run, now=NOW + 10)
     (taken,) = await replica.leases.sweep(now=NOW + 15)

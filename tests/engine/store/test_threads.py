@@ -47,6 +47,28 @@ async def test_what_is_set_is_set_and_the_rest_stays(replica: Replica) -> None:
     assert await replica.threads.get(id_) == after
 
 
+async def test_resources_are_replaced_only_by_who_has_seen_them(replica: Replica, other: Replica) -> None:
+    """A write that the connection repeats is no second writer."""
+    id_ = await make_thread(replica)
+    first, second = ({"file_search": {"vector_store_ids": [store]}} for store in ("vs_1", "vs_2"))
+    seen = await replica.threads.read_resources(id_)
+    assert not isinstance(seen, Absent)
+    assert not seen[0]
+    assert await replica.threads.swap_resources(id_, first, seen[1]) is True
+    assert await other.threads.swap_resources(id_, second, seen[1]) is False
+    assert await replica.threads.swap_resources(id_, first, seen[1]) is True
+    now = await other.threads.read_resources(id_)
+    assert not isinstance(now, Absent)
+    assert now[0] == first
+    assert await other.threads.swap_resources(id_, second, now[1]) is True
+    found = await replica.threads.get(id_)
+    assert isinstance(found, dict)
+    assert found["tool_resources"] == second
+    await replica.threads.delete(id_, now=NOW)
+    assert await replica.threads.read_resources(id_) == Absent("thread")
+    assert await replica.threads.swap_resources(id_, first, b"") == Absent("thread")
+
+
 async def test_a_deleted_thread_is_as_one_that_never_was(replica: Replica, other: Replica, plain: Redis) -> None:
     id_ = await make_thread(replica)
     claim = await make_run(replica, id_)

@@ -1,0 +1,81 @@
+"""Vector stores at the vendor that the engine makes, fills and waits for, through the same attempts as any request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway import __version__, codec
+from gateway.attempts import Send, Sending
+from gateway.errors import GatewayError
+from gateway.model import Outbound, Target
+from gateway.operations import BY_NAME
+from gateway.phases.receive import Body
+from gateway.phases.rewrite_out import account_headers, path_of, url_of
+from gateway.phases.send import Response
+from gateway.protocols import SAME
+from gateway.telemetry import Record
+
+Json = dict[str, Any]
+
+OF_THREADS: Json = {"expires_after": {"anchor": "last_active_at", "days": 7}}
+"""What OpenAI said of stores that it made for threads and their messages (its guide to file search, 2024–2026)."""
+
+
+class VendorRefused(Exception):
+    """The vendor refused what a request needs; its answer is the caller's."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"status {response.status}")
+        self.response = response
+
+
+class VectorStores:
+    """Lives as long as the process. Its operations raise VendorRefused, and GatewayError as attempts do."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def create(self, target: Target, body: Json, record: Record) -> str:
+        """Its upstream id."""
+        made = await self._ask("create_vector_store", target, {}, body, record)
+        return str(made["id"])
+
+    async def add(self, target: Target, store: str, files: Sequence[str], record: Record) -> None:
+        """A file that it has already stays as it is."""
+        for file in files:
+            await self._ask("create_store_file", target, {"vector_store": store}, {"file_id": file}, record)
+
+    async def drop(self, target: Target, store: str, record: Record) -> bool:
+        """Delete one that serves nobody. Whether that was done; raises nothing."""
+        try:
+            await self._ask("delete_vector_store", target, {"vector_store": store}, None, record)
+        except (VendorRefused, GatewayError):
+            return False
+        return True
+
+    async def is_indexing(self, target: Target, store: str, record: Record) -> bool:
+        """Whether files of it cannot be searched yet. Raises nothing: what is wrong with it the model's vendor says."""
+        try:
+            found = await self._ask("get_vector_store", target, {"vector_store": store}, None, record)
+        except (VendorRefused, GatewayError):
+            return False
+        return found.get("status") == "in_progress"
+
+    async def _ask(self, name: str, target: Target, ids: Mapping[str, str], body: Json | None, record: Record) -> Json:
+        operation, provider = BY_NAME[name], target.provider
+        headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "gzip, deflate"}
+        if (beta := provider.vendor.beta_header(())) is not None:
+            headers["OpenAI-Beta"] = beta
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        url = url_of(provider, path_of(operation, ids))
+        outbound = Outbound(operation.method, url, headers | account_headers(target))
+        payload = b"" if body is None else codec.dumps(body)
+        deadline = asyncio.get_running_loop().time() + provider.timeouts.total_s
+        response = await self._send(Sending(operation, target, ids, outbound, Body(), payload, SAME, deadline), record)
+        if not response.is_success:
+            raise VendorRefused(response)
+        document: Json = response.document
+        return document
