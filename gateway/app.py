@@ -142,7 +142,7 @@ class App:
             shared.usage.note(place, at_s, tokens=tokens)
             budgets.note_tokens(place, tokens, at_s)
 
-        targets = self._open_serving(store, directory, attempts, count_for_key)
+        targets = self._open_serving(store, directory, attempts, count_for_key, auditing)
         ownership = Ownership(index, targets)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store, is_erased)
@@ -297,7 +297,14 @@ class App:
         self._closing.push_async_callback(idempotency.drain)
         return idempotency
 
-    def _open_serving(self, store: Store, directory: Directory, attempts: Attempts, count: CountTokens) -> Targets:
+    def _open_serving(
+        self,
+        store: Store,
+        directory: Directory,
+        attempts: Attempts,
+        count: CountTokens,
+        auditing: Auditing | NoAuditing,
+    ) -> Targets:
         """Threads that are served here, beside what is sent to providers."""
 
         async def settle(tenant: str, route: str, run: Run) -> None:
@@ -306,7 +313,12 @@ class App:
 
         stored = open_stored(store, owner=f"{socket.gethostname()}:{os.getpid()}")
         running = self.running = Running(
-            stored, Asking(attempts, count), directory, settle, at_once=self._config.limits.runs_at_once
+            stored,
+            Asking(attempts, count),
+            directory,
+            settle,
+            at_once=self._config.limits.runs_at_once,
+            auditing=auditing,
         )
         self._closing.push_async_callback(running.close)
         if any(provider.is_served for provider in directory.providers.values()):

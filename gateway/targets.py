@@ -18,5 +18,5 @@ class Targets:
     async def __call__(self, sending: Sending, record: Record) -> Response:
         """Raises GatewayError as attempts do. Of a served provider, what passes through goes to the provider itself."""
         if sending.target.provider.is_served and sending.operation.answers != "any":
-            return await self._serving(sending)
+            return await self._serving(sending, record)
         return await self._attempts(sending, record)

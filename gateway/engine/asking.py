@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from gateway import __version__
@@ -50,14 +50,23 @@ class Asking:
         self._clock = clock
 
     async def __call__(
-        self, target: Target, generation: Generation, record: Record, *, thread: str, patience_s: float
+        self,
+        target: Target,
+        generation: Generation,
+        record: Record,
+        *,
+        before: Callable[[bytes], Awaitable[None]],
+        thread: str,
+        patience_s: float,
     ) -> AsyncGenerator[Sequence[Delta], None]:
         """What the model says, as it arrives; the last delta is a Finish or a Failure. Raises nothing. To be closed
-        (`contextlib.aclosing`) by who stops listening: that stops the vendor."""
+        (`contextlib.aclosing`) by who stops listening: that stops the vendor. `before` is told what the vendor will be
+        asked, and raises GatewayError where it must not be."""
         api = target.provider.model_api
         assert api is not None
         try:
             request = api.build(generation)
+            await before(request.body)
             patience_s = min(patience_s, target.provider.timeouts.total_s)
             response = await self._send(_sending(target, generation.model, request, thread, patience_s), record)
         except CannotCarry as exc:

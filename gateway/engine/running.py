@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from gateway.auditing import Auditing, NoAuditing
 from gateway.ending import end
 from gateway.engine.asking import Asking
 from gateway.engine.models.generation import Json
@@ -48,6 +49,7 @@ class Running:
         on_ended: OnEnded,
         *,
         at_once: int,
+        auditing: Auditing | NoAuditing,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -56,6 +58,7 @@ class Running:
         self._asking = asking
         self._directory = directory
         self._on_ended = on_ended
+        self._auditing = auditing
         self._clock = clock
         self._pause = pause
         self._turns = asyncio.Semaphore(at_once)
@@ -82,6 +85,7 @@ class Running:
             stored=self._stored,
             publisher=publisher,
             asking=self._asking,
+            auditing=self._auditing,
             target=self._directory.targets.get(job.context["runs_at"]),
             clock=self._clock,
             pause=self._pause,
@@ -188,6 +192,7 @@ class Running:
                 taken.context,
                 outputs=submitted.get("tool_outputs"),
                 is_streamed=bool(submitted.get("is_streamed", taken.context.get("is_streamed"))),
+                request_id=submitted.get("request_id"),
                 takeovers=taken.takeovers,
                 interrupted_messages=taken.interrupted_messages,
                 interrupted_steps=taken.interrupted_steps,
@@ -224,6 +229,14 @@ class Running:
         await self._stored.events.close()
 
 
-def context_of(*, tenant: str, route: str, runs_at: str, said: Json, is_streamed: bool) -> dict[str, Any]:
-    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's."""
-    return {"tenant": tenant, "route": route, "runs_at": runs_at, "said": said, "is_streamed": is_streamed}
+def context_of(*, tenant: str, route: str, runs_at: str, said: Json, called: Json, is_streamed: bool) -> dict[str, Any]:
+    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's; `called`
+    has what records call it by: names of tenant, public ids of thread and run, and the request's id."""
+    return {
+        "tenant": tenant,
+        "route": route,
+        "runs_at": runs_at,
+        "said": said,
+        "called": called,
+        "is_streamed": is_streamed,
+    }

@@ -43,6 +43,7 @@ from gateway.model import Target
 from gateway.phases.send import Response
 from gateway.public_ids import join_place
 from gateway.store.connection import StoreAway
+from gateway.telemetry import Record
 
 _ID = re.compile(f"({'|'.join(map(re.escape, PREFIXES.values()))})[A-Za-z0-9]{{24}}")
 
@@ -53,6 +54,7 @@ class Asked:
 
     sending: Sending
     now: float
+    record: Record
 
     @property
     def ids(self) -> dict[str, str]:
@@ -131,10 +133,10 @@ class Serving:
             "list_run_steps": self._list_steps,
         }
 
-    async def __call__(self, sending: Sending) -> Response:
+    async def __call__(self, sending: Sending, record: Record) -> Response:
         """As a vendor would answer. Raises GatewayError 503 when the store is away."""
         try:
-            return await self._answer(sending)
+            return await self._answer(sending, record)
         except StoreAway as exc:
             error = store_unavailable("a served thread")
             if isinstance(exc.__cause__, RedisTimeout) and not sending.operation.is_safe:
@@ -144,14 +146,14 @@ class Serving:
         except GatewayError as error:
             return Response(error.status, error.headers, envelope(error))
 
-    async def _answer(self, sending: Sending) -> Response:
+    async def _answer(self, sending: Sending, record: Record) -> Response:
         answer = self._operations.get(sending.operation.name)
         if answer is None:
             raise refusals.not_served(sending.operation.name)
         for kind, internal in sending.ids.items():
             if not _ID.fullmatch(internal):  # of a provider that was forwarded to before
                 raise unknown_id(kind, internal)
-        return await answer(Asked(sending, self._clock()))
+        return await answer(Asked(sending, self._clock(), record))
 
     # --- assistants --------------------------------------------------------------------------------------------------
     async def _create_assistant(self, asked: Asked) -> Response:
@@ -262,6 +264,7 @@ class Serving:
             route=asked.account,
             runs_at=route,
             said=objects.said(body, kept),
+            called=_called(asked, thread, run["id"]),
             is_streamed=asked.wants_stream,
         )
         result = await self._stored.runs.create(
@@ -330,11 +333,25 @@ class Serving:
     async def _submit_tool_outputs(self, asked: Asked) -> Response:
         outputs, streamed = asked.body["tool_outputs"], asked.wants_stream
         result = await self._stored.runs.submit(
-            asked.ids["thread"], asked.ids["run"], outputs, is_streamed=streamed, now=asked.now
+            asked.ids["thread"],
+            asked.ids["run"],
+            outputs,
+            is_streamed=streamed,
+            request_id=asked.record.request_id,
+            now=asked.now,
         )
         match result:
             case Started(claim, run, context):
-                return self._begun(Job(claim, dict(context), run, outputs=outputs, is_streamed=streamed))
+                return self._begun(
+                    Job(
+                        claim,
+                        dict(context),
+                        run,
+                        outputs=outputs,
+                        is_streamed=streamed,
+                        request_id=asked.record.request_id,
+                    )
+                )
             case WrongStatus():
                 raise refusals.takes_no_outputs(result.status)
             case WrongOutputs():
@@ -354,6 +371,18 @@ class Serving:
     async def _list_steps(self, asked: Asked) -> Response:
         page = await self._stored.steps.list(asked.ids["thread"], asked.ids["run"], asked.window)
         return _list(page, asked, shown_step)
+
+
+def _called(asked: Asked, thread: str, run: str) -> Json:
+    """What records and log lines call a new run by."""
+    record, public = asked.record, asked.sending.public
+    assert public is not None
+    return {
+        "request_id": record.request_id,
+        "tenant": record.facts["tenant"],
+        "thread": public("thread", thread),
+        "run": public("run", run),
+    }
 
 
 def _messages(given: list[Json] | None, thread: str, now: float) -> list[Json]:

@@ -171,6 +171,10 @@ class Writing:
     def calls(self) -> list[Json]:
         return [call.as_object() for call in self._calls]
 
+    def said(self) -> Json:
+        """All that the model has said, for the audit trail."""
+        return {"content": self._content(), "tool_calls": self.calls, "usage": self.usage}
+
     def wait(self) -> Written:
         """The message is whole, the calls wait for their outputs."""
         now = int(self._clock())

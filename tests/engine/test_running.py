@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from gateway.ending import end
 from gateway.sse import Event, EventParser
 from tests.conftest import TENANT_KEYS, Events, Running, eventually
 from tests.engine.conftest import Stage, StartServing
@@ -70,12 +71,11 @@ class Listener:
         return self
 
 
-def abandon(gateway: Running) -> None:
+async def abandon(gateway: Running) -> None:
     """As good as dead: it renews nothing, takes nothing over, and its work stands still."""
     running = gateway.app.running
     assert running is not None
-    for task in running._upkeep:
-        task.cancel()
+    await end(running._upkeep)
 
 
 # --- replicas ---------------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ async def test_a_run_of_a_dead_replica_is_taken_over(
     thread, assistant = await make(dead)
     heard = Listener(dead, "POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     await heard.listen(until="thread.message.delta")
-    abandon(dead)
+    await abandon(dead)
     async with alive.sdk() as sdk:
         [run] = (await sdk.beta.threads.runs.list(thread)).data
         again = await Listener(
@@ -121,7 +121,7 @@ async def test_tool_outputs_outlive_the_replica_that_took_them(
         outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
         await sdk.beta.threads.runs.submit_tool_outputs(run.id, thread_id=thread, tool_outputs=outputs)
         await eventually(lambda: len(model.journal) == 2)
-    abandon(dead)
+    await abandon(dead)
     async with alive.sdk() as sdk:
         run = await sdk.beta.threads.runs.poll(run.id, thread, poll_interval_ms=20)
         assert run.status == "completed"

@@ -230,19 +230,27 @@ class Runs:
                 return Absent("run")
 
     async def submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], *, is_streamed: bool = False, now: float
+        self,
+        thread: str,
+        run: str,
+        outputs: Sequence[Mapping[str, Any]],
+        *,
+        is_streamed: bool = False,
+        request_id: str | None = None,
+        now: float,
     ) -> Started | Absent | WrongStatus | WrongOutputs:
         """Queue a run that waits, with the outputs of all its calls (`tool_call_id`, `output`): now it is the caller's
-        to work on. Past its time it is as good as expired. `is_streamed` is kept with the outputs."""
+        to work on. Past its time it is as good as expired. `is_streamed` and `request_id` are kept with the outputs."""
+        submitted = {"tool_outputs": list(outputs), "is_streamed": is_streamed, "request_id": request_id}
         for _ in range(_SUBMIT_TRIES):
-            result = await self._submit(thread, run, outputs, is_streamed, now)
+            result = await self._submit(thread, run, submitted, now)
             if result is not None:
                 return result
         # Each time it was claimed anew between reading and writing.
         return WrongStatus("queued")
 
     async def _submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], is_streamed: bool, now: float
+        self, thread: str, run: str, submitted: Mapping[str, Any], now: float
     ) -> Started | Absent | WrongStatus | WrongOutputs | None:
         """None when the run has changed since it was read."""
         # The fence first: calls that are read after it can only be of its round or of a later one, and then it is old.
@@ -256,11 +264,10 @@ class Runs:
         if now >= float(expires or 0):
             return WrongStatus("expired")
         expected = tuple(call["id"] for call in seen["required_action"]["submit_tool_outputs"]["tool_calls"])
-        got = tuple(output.get("tool_call_id", "") for output in outputs)
+        got = tuple(output.get("tool_call_id", "") for output in submitted["tool_outputs"])
         if sorted(expected) != sorted(got):
             return WrongOutputs(expected, got)
         assert fence is not None
-        submitted = {"tool_outputs": list(outputs), "is_streamed": is_streamed}
         return await self._resume(Claim(thread, run, mint_word(), 0, float(expires or 0)), fence, submitted, now)
 
     async def _resume(self, claim: Claim, fence: bytes, submitted: Mapping[str, Any], now: float) -> Started | None:
