@@ -142,7 +142,7 @@ class App:
             shared.usage.note(place, at_s, tokens=tokens)
             budgets.note_tokens(place, tokens, at_s)
 
-        targets = self._open_serving(store, directory, attempts, count_for_key, auditing)
+        targets = self._open_serving(store, directory, attempts, count_for_key, auditing, is_erased)
         ownership = Ownership(index, targets)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store, is_erased)
@@ -304,6 +304,7 @@ class App:
         attempts: Attempts,
         count: CountTokens,
         auditing: Auditing | NoAuditing,
+        is_erased: IsErased,
     ) -> Targets:
         """Threads that are served here, beside what is sent to providers."""
 
@@ -323,7 +324,7 @@ class App:
         self._closing.push_async_callback(running.close)
         if any(provider.is_served for provider in directory.providers.values()):
             running.start()
-        return Targets(attempts, Serving(stored, running))
+        return Targets(attempts, Serving(stored, running, is_erased=is_erased))
 
     def _open_settlement(
         self, store: Store, directory: Directory, send: Send, shared: Shared, count_for_key: CountTokens

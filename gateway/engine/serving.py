@@ -37,12 +37,21 @@ from gateway.engine.store.stored import Stored
 from gateway.engine.streams import RunStream
 from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
-from gateway.errors import NEVER_REPEAT, GatewayError, bad_request, envelope, store_unavailable, unknown_id
+from gateway.errors import (
+    NEVER_REPEAT,
+    GatewayError,
+    bad_request,
+    envelope,
+    store_unavailable,
+    tenant_disabled,
+    unknown_id,
+)
 from gateway.lists import read_page
 from gateway.model import Target
 from gateway.phases.send import Response
 from gateway.public_ids import join_place
 from gateway.store.connection import StoreAway
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import Record
 
 _ID = re.compile(f"({'|'.join(map(re.escape, PREFIXES.values()))})[A-Za-z0-9]{{24}}")
@@ -101,11 +110,19 @@ class Asked:
 
 
 class Serving:
-    """Lives as long as the process. `clock` tells seconds since 1970."""
+    """Lives as long as the process. For a tenant that `is_erased` nothing is done. `clock` tells seconds since 1970."""
 
-    def __init__(self, stored: Stored, running: Running, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        running: Running,
+        *,
+        is_erased: IsErased = nobody,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._stored = stored
         self._running = running
+        self._is_erased = is_erased
         self._clock = clock
         self._operations: Mapping[str, Callable[[Asked], Awaitable[Response]]] = {
             "create_assistant": self._create_assistant,
@@ -150,6 +167,8 @@ class Serving:
         answer = self._operations.get(sending.operation.name)
         if answer is None:
             raise refusals.not_served(sending.operation.name)
+        if self._is_erased(sending.tenant):  # since it was let in
+            raise tenant_disabled("erased")
         for kind, internal in sending.ids.items():
             if not _ID.fullmatch(internal):  # of a provider that was forwarded to before
                 raise unknown_id(kind, internal)
@@ -158,7 +177,7 @@ class Serving:
     # --- assistants --------------------------------------------------------------------------------------------------
     async def _create_assistant(self, asked: Asked) -> Response:
         kept = objects.new_assistant(asked.body, id=mint("assistant"), now=int(asked.now))
-        await self._stored.assistants.create(asked.account, kept)
+        await self._stored.assistants.create(asked.account, kept, tenant=asked.sending.tenant, now=asked.now)
         return _object(objects.assistant(kept))
 
     async def _get_assistant(self, asked: Asked) -> Response:
@@ -176,8 +195,9 @@ class Serving:
         return _object(objects.assistant(kept))
 
     async def _delete_assistant(self, asked: Asked) -> Response:
-        _found(await self._stored.assistants.delete(asked.account, asked.ids["assistant"]), asked)
-        return _object(objects.deleted("assistant", asked.ids["assistant"]))
+        assistant, tenant = asked.ids["assistant"], asked.sending.tenant
+        _found(await self._stored.assistants.delete(asked.account, assistant, tenant=tenant), asked)
+        return _object(objects.deleted("assistant", assistant))
 
     async def _list_assistants(self, asked: Asked) -> Response:
         """Of an account with one tenant; others' lists come from the owner index."""
@@ -185,11 +205,13 @@ class Serving:
 
     # --- threads -----------------------------------------------------------------------------------------------------
     async def _create_thread(self, asked: Asked) -> Response:
-        return _object(await self._new_thread(asked.body, asked.now))
+        return _object(await self._new_thread(asked, asked.body))
 
-    async def _new_thread(self, body: Json, now: float) -> Json:
+    async def _new_thread(self, asked: Asked, body: Json) -> Json:
+        now = asked.now
         thread = objects.thread(body, id=mint("thread"), now=int(now))
-        await self._stored.threads.create(thread, _messages(body.get("messages"), thread["id"], now), now=now)
+        messages = _messages(body.get("messages"), thread["id"], now)
+        await self._stored.threads.create(thread, messages, tenant=asked.sending.tenant, now=now)
         return thread
 
     async def _get_thread(self, asked: Asked) -> Response:
@@ -244,7 +266,7 @@ class Serving:
     async def _create_thread_and_run(self, asked: Asked) -> Response:
         """The assistant is looked for first: a refusal leaves no thread behind."""
         await self._assistant(asked.runs_at.account.route, asked.body["assistant_id"])
-        thread = await self._new_thread(asked.body.get("thread") or {}, asked.now)
+        thread = await self._new_thread(asked, asked.body.get("thread") or {})
         try:
             started = await self._start(asked, thread["id"], ())
         except GatewayError:

@@ -75,7 +75,7 @@ async def test_nothing_is_left_of_a_deleted_thread_in_the_end(replica: Replica, 
 
 async def test_a_deletion_that_was_only_announced_deletes_nothing(replica: Replica) -> None:
     made = thread()
-    await replica.threads.create(made, [], now=NOW)
+    await replica.threads.create(made, [], tenant="alice", now=NOW)
     await replica.activity.note_deletion(made["id"], NOW)
     await replica.retention.sweep(now=NOW + 2 * TRACE_S, keep_s=None)
     assert await replica.threads.get(made["id"]) == made
