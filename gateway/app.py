@@ -319,6 +319,7 @@ class App:
             directory,
             settle,
             at_once=self._config.limits.runs_at_once,
+            keep_unused_s=self._config.store.keep_unused_threads_s,
             auditing=auditing,
         )
         self._closing.push_async_callback(running.close)

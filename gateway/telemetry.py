@@ -58,6 +58,7 @@ EVENTS: dict[str, str] = {
     "run.handed_over": "this gateway stops, and leaves a served run to another replica",
     "run.crashed": "a fault of the gateway itself while it worked on a served run, which failed; the traceback is here",
     "serving.crashed": "a fault of the gateway itself while it looked after served runs; the traceback is here",
+    "threads.forgotten": "served threads were deleted because nobody had used them for long; `count` of them",
     "run.settled": "a run is over, or was given up, and its tokens are counted; `usage_unknown` where nobody told them",
     "run.late": "the store was away when a run was made: it will be noted as soon as the store is back",
     "run.lost": "a run could not be noted before the gateway stopped: its tokens are not counted",

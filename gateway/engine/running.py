@@ -30,7 +30,7 @@ _RENEW_S = 1.0
 """A run that another replica was asked to cancel hears of it so soon."""
 _SWEEP_S = 1.0
 _FORGET_S = 600.0
-"""Traces of deleted threads are looked at so often."""
+"""Threads that nobody uses, and traces of deleted ones, are looked at so often."""
 _TAKEN_AT_ONCE = 20
 _HAND_OVER_S = 2.0
 
@@ -50,15 +50,18 @@ class Running:
         *,
         at_once: int,
         auditing: Auditing | NoAuditing,
+        keep_unused_s: float | None = None,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`at_once` is how many runs are worked on at one time; the others wait in the order in which they came."""
+        """`at_once` is how many runs are worked on at one time; the others wait in the order in which they came.
+        Threads that were not used for `keep_unused_s` are deleted; None: none is too old."""
         self._stored = stored
         self._asking = asking
         self._directory = directory
         self._on_ended = on_ended
         self._auditing = auditing
+        self._keep_unused_s = keep_unused_s
         self._clock = clock
         self._pause = pause
         self._turns = asyncio.Semaphore(at_once)
@@ -207,8 +210,17 @@ class Running:
     async def _keep_forgetting(self) -> None:
         while True:
             await self._pause(_FORGET_S)
-            with suppress(StoreAway):
-                await self._stored.retention.sweep(now=self._clock(), keep_s=None)
+            try:
+                await self.forget()
+            except StoreAway:
+                continue
+            except Exception:
+                log.exception("serving.crashed")
+
+    async def forget(self) -> None:
+        """Delete threads that nobody has used for long, and what is left of deleted ones. Raises StoreAway."""
+        while deleted := await self._stored.retention.sweep(now=self._clock(), keep_s=self._keep_unused_s):
+            log.info("threads.forgotten", count=len(deleted))
 
     # --- the end -----------------------------------------------------------------------------------------------------
     async def drain(self, grace_s: float) -> None:

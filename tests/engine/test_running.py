@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -243,6 +244,26 @@ async def test_a_run_expires(stage: Stage, monkeypatch: pytest.MonkeyPatch, even
     await eventually(lambda: len(events.named("run.settled")) == 1)
     monkeypatch.undo()
     assert (await run_of(stage, thread)).status == "completed"
+
+
+async def test_threads_that_nobody_uses_are_deleted_where_that_is_wanted(
+    model: ScriptedModel, start_serving: StartServing, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """After the time that is configured, and not before; by default never."""
+
+    def two_days(settings: dict[str, Any]) -> None:
+        settings["store"]["keep_unused_threads_s"] = 2 * 86_400
+
+    keeping, deleting = await start_serving(model), await start_serving(model, change=two_days)
+    thread, _ = await make(keeping)
+    before = time.time()
+    for gateway, days, status in ((keeping, 1000, 200), (deleting, 1.9, 200), (deleting, 2.1, 404)):
+        running = gateway.app.running
+        assert running is not None
+        monkeypatch.setattr(running, "_clock", lambda days=days: before + days * 86_400)
+        await running.forget()
+        assert (await gateway.call("GET", f"/v1/threads/{thread}"))[0] == status
+    assert [event["count"] for event in events.named("threads.forgotten")] == [1]
 
 
 # --- the store --------------------------------------------------------------------------------------------------------
