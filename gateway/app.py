@@ -55,7 +55,7 @@ from gateway.store.homes import Homes
 from gateway.store.idempotency import IdempotencyRecords
 from gateway.store.key_states import KeyPlace
 from gateway.store.limits import LimitCounts
-from gateway.store.noted_runs import NotedRuns
+from gateway.store.noted_runs import Ended, NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
 from gateway.store.switches import IsErased
@@ -309,8 +309,10 @@ class App:
         """Threads that are served here, beside what is sent to providers."""
 
         async def settle(tenant: str, route: str, run: Run) -> None:
-            if self.settlement is not None:
+            if self.settlement is not None and run.is_over:
                 await self.settlement.see(tenant, route, [run])
+            elif self.settlement is not None:
+                await self.settlement.settle(tenant, route, [Ended(run.id, run.status, run.usage)])
 
         stored = open_stored(store, owner=f"{socket.gethostname()}:{os.getpid()}")
         running = self.running = Running(

@@ -56,12 +56,14 @@ class Asking:
         record: Record,
         *,
         before: Callable[[bytes], Awaitable[None]],
+        unheard: Callable[[Usage], None],
         thread: str,
         patience_s: float,
     ) -> AsyncGenerator[Sequence[Delta], None]:
         """What the model says, as it arrives; the last delta is a Finish or a Failure. Raises nothing. To be closed
         (`contextlib.aclosing`) by who stops listening: that stops the vendor. `before` is told what the vendor will be
-        asked, and raises GatewayError where it must not be."""
+        asked, and raises GatewayError where it must not be; `unheard` of what was used by then, where nobody listened
+        to the end."""
         api = target.provider.model_api
         assert api is not None
         try:
@@ -78,16 +80,25 @@ class Asking:
         if response.relayed is None:
             yield _masked([api.failure(response.status, response.headers, response.raw, now=self._clock())], target)
             return
-        reader = api.read(_make_call_id)
+        place, reader = KeyPlace(target.account.route, response.key), api.read(_make_call_id)
+
+        def count(deltas: Sequence[Delta]) -> list[Usage]:
+            told = [delta for delta in deltas if isinstance(delta, Usage)]
+            for usage in told:
+                self._count_tokens(place, usage.total_tokens, self._clock())
+            return told
+
         async with response.relayed as answer:
-            while not reader.is_over:
-                deltas = await _read_on(reader, answer)
-                for delta in deltas:
-                    if isinstance(delta, Usage):
-                        place = KeyPlace(target.account.route, response.key)
-                        self._count_tokens(place, delta.total_tokens, self._clock())
-                if deltas:
-                    yield _masked(deltas, target)
+            try:
+                while not reader.is_over:
+                    deltas = await _read_on(reader, answer)
+                    count(deltas)
+                    if deltas:
+                        yield _masked(deltas, target)
+            finally:
+                if not reader.is_over:
+                    for usage in count(reader.cut("")):
+                        unheard(usage)
             await _read_end(answer)
 
 

@@ -35,7 +35,7 @@ _TAKEN_AT_ONCE = 20
 _HAND_OVER_S = 2.0
 
 OnEnded = Callable[[str, str, Run], Awaitable[None]]
-"""Tenant's id, route and run; waits as it likes and must not raise."""
+"""Tenant's id, route and run, `gone` if its thread was deleted; waits as it likes and must not raise."""
 
 
 class Running:
@@ -119,8 +119,10 @@ class Running:
                 await self._work(working)
             if working.ended is not None:
                 await self._tell_end(working.job.context, working.ended)
-        except (ClaimLost, StoreAway):
-            pass  # others have it, or will
+        except ClaimLost:
+            await self._tell_if_gone(working)
+        except StoreAway:
+            pass  # others will have it
         finally:
             await close()
             if claim in self._stored.leases.held:
@@ -137,6 +139,17 @@ class Running:
         except Exception:
             log.exception("run.crashed", upstream_id=working.job.claim.run)
             await working.fail("the gateway failed; its log tells more")
+
+    async def _tell_if_gone(self, working: Working) -> None:
+        """Others have the run, or its thread was deleted."""
+        claim = working.job.claim
+        with suppress(StoreAway):
+            if isinstance(await self._stored.threads.get(claim.thread), Absent):
+                await self.tell_gone(working.job.context, claim.thread, claim.run, working.used)
+
+    async def tell_gone(self, context: Json, thread: str, run: str, used: Json | None) -> None:
+        """A run's thread was deleted before it ended: what it has used counts all the same."""
+        await self._tell_end(context, {"id": run, "thread_id": thread, "status": "gone", "usage": used})
 
     async def _tell_end(self, context: Json, ended: Json) -> None:
         if (run := read_run(ended)) is not None:

@@ -222,8 +222,12 @@ class Serving:
         return _object(_found(await self._stored.threads.modify(asked.ids["thread"], changes), asked))
 
     async def _delete_thread(self, asked: Asked) -> Response:
-        _found(await self._stored.threads.delete(asked.ids["thread"], now=asked.now), asked)
-        return _object(objects.deleted("thread", asked.ids["thread"]))
+        thread = asked.ids["thread"]
+        waiting = await self._stored.runs.waiting(thread)
+        _found(await self._stored.threads.delete(thread, now=asked.now), asked)
+        if waiting is not None:  # others are noticed by whoever works on them
+            await self._running.tell_gone(waiting.context, thread, waiting.run, waiting.usage)
+        return _object(objects.deleted("thread", thread))
 
     # --- messages ----------------------------------------------------------------------------------------------------
     async def _create_message(self, asked: Asked) -> Response:

@@ -19,7 +19,7 @@ from gateway.auditing import Auditing, NoAuditing
 from gateway.ending import end
 from gateway.engine import objects
 from gateway.engine.asking import ASK_MODEL, Asking
-from gateway.engine.models.generation import Delta, Failure, Finish, Generation, Json
+from gateway.engine.models.generation import Delta, Failure, Finish, Generation, Json, Usage
 from gateway.engine.store.endings import Ending, EndStatus
 from gateway.engine.store.events import Event
 from gateway.engine.store.history import read_history
@@ -111,6 +111,8 @@ class Working:
         self.job = job
         self.ended: Json | None = None
         """The run, once its end is stored."""
+        self.used: Json | None = None
+        """What the run has used so far, as its usage tells it."""
         self._stored = stored
         self._publisher = publisher
         self._asking = asking
@@ -173,6 +175,7 @@ class Working:
         await self._write(lambda: self._stored.work.start(self._claim, now=started))
         history = await self._late(lambda: read_history(self._stored.store, self._claim.thread))
         self._transcript = read_transcript(history, self._claim.run)
+        self.used = self._transcript.used
         self._tell_interrupted(history)
         if self.job.outputs is not None:
             await self._take_outputs(self.job.outputs)
@@ -318,6 +321,10 @@ class Working:
                         raise ClaimLost
         finally:
             await end([listening])
+            # What was used was used, though nobody listens to the rest any more.
+            writing.take([delta for delta in heard.deltas if isinstance(delta, Usage)])
+            heard.deltas = []
+            self.used = objects.added_usage(self._transcript.used, writing.usage)
             self._note(writing, record)
 
     async def _listen(self, target: Target, generation: Generation, record: Record, before: Before) -> None:
@@ -325,7 +332,15 @@ class Working:
         is_whole = False
         try:
             thread = self._claim.thread
-            asking = self._asking(target, generation, record, before=before, thread=thread, patience_s=patience_s)
+            asking = self._asking(
+                target,
+                generation,
+                record,
+                before=before,
+                unheard=lambda usage: self._hear([usage]),
+                thread=thread,
+                patience_s=patience_s,
+            )
             async with aclosing(asking) as said:
                 async for deltas in said:
                     record.first_byte()

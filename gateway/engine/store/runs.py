@@ -136,6 +136,15 @@ class Started:
     context: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that waits for tool outputs, and what it has used by then."""
+
+    run: str
+    context: Document
+    usage: Document | None
+
+
 class Runs:
     """The runs of all threads. Each raises StoreAway. `owner` names this process, for people."""
 
@@ -192,6 +201,14 @@ class Runs:
         fields = fields_of(run, RUN_PATCHES)
         fixed, live = await run_script(self._store, _GET, thread_keys(self._store, thread), *fields)
         return _with_live(assemble(fixed), live) or Absent("run")
+
+    async def waiting(self, thread: str) -> Waiting | None:
+        """The thread's run, if it waits for tool outputs."""
+        key = thread_key(self._store, thread, "a")
+        run, status, context, usage = await read_fields(self._store, key, ("run", "status", "context", "usage"))
+        if run is None or context is None or status != b"requires_action":
+            return None
+        return Waiting(run.decode(), decode(context), None if usage is None else decode(usage))
 
     async def modify(self, thread: str, run: str, metadata: Mapping[str, Any] | None) -> Document | Absent:
         """The run with this metadata; only that can change."""
