@@ -1,4 +1,4 @@
-"""One thread, run in turn by assistants of two providers: the history is the gateway's, each provider has its own bill."""
+"""One thread, run in turn by assistants of two providers: one history, and to each its own bill."""
 
 from __future__ import annotations
 
