@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway import codec
@@ -48,6 +50,7 @@ from gateway.errors import (
 )
 from gateway.lists import read_page
 from gateway.model import Target
+from gateway.operations import Operation
 from gateway.phases.send import Response
 from gateway.public_ids import join_place
 from gateway.store.connection import StoreAway
@@ -155,11 +158,7 @@ class Serving:
         try:
             return await self._answer(sending, record)
         except StoreAway as exc:
-            error = store_unavailable("a served thread")
-            if isinstance(exc.__cause__, RedisTimeout) and not sending.operation.is_safe:
-                # The store may have done it: the SDKs must not do it again by themselves.
-                error.headers = {**error.headers, **NEVER_REPEAT}
-            raise error from exc
+            raise _unavailable(sending.operation, exc) from exc
         except GatewayError as error:
             return Response(error.status, error.headers, envelope(error))
 
@@ -397,6 +396,18 @@ class Serving:
     async def _list_steps(self, asked: Asked) -> Response:
         page = await self._stored.steps.list(asked.ids["thread"], asked.ids["run"], asked.window)
         return _list(page, asked, shown_step)
+
+
+def _unavailable(operation: Operation, away: StoreAway) -> GatewayError:
+    """What was under way when the store went away may have been done: the SDKs must not do it again by themselves, and
+    a repeat with the same `Idempotency-Key` must not either."""
+    cause = away.__cause__
+    may_be_done = isinstance(cause, RedisTimeout | RedisConnectionError) and not isinstance(cause, BusyLoadingError)
+    if operation.is_safe or not may_be_done:
+        return store_unavailable("a served thread")
+    error = store_unavailable("a served thread", "look whether this was done before you repeat it")
+    error.headers, error.may_have_run = {**error.headers, **NEVER_REPEAT}, True
+    return error
 
 
 def _called(asked: Asked, thread: str, run: str) -> Json:

@@ -11,9 +11,14 @@ from typing import Any
 
 import openai
 import pytest
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.ending import end
+from gateway.engine.store.messages import Messages
 from gateway.sse import Event, EventParser
+from gateway.store.connection import StoreAway
 from tests.conftest import TENANT_KEYS, Events, Running, eventually
 from tests.engine.conftest import Stage, StartServing
 from tests.engine.scripted_model import ScriptedModel, calls, says, text
@@ -297,6 +302,37 @@ async def test_a_generation_outlives_a_store_that_stands_still(
     async with gateway.sdk() as sdk:
         [message, _] = (await sdk.beta.threads.messages.list(thread)).data
         assert message.content[0].text.value == "Hm, and more"  # type: ignore[union-attr]
+
+
+async def test_a_write_whose_answer_was_lost_is_not_done_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by an SDK that repeats what failed, nor by a repeat with the same key, which is told where to look."""
+    append = Messages.append
+
+    async def loses(self: Messages, *given: Any, **more: Any) -> Any:
+        await append(self, *given, **more)
+        raise StoreAway("lost") from why
+
+    thread = await stage.thread()
+    path, said = f"/v1/threads/{thread}/messages", {"role": "user", "content": "x"}
+    key = {"Idempotency-Key": "once"}
+    monkeypatch.setattr(Messages, "append", loses)
+    why: Exception
+    for failed in (RedisTimeout("Timeout reading"), RedisConnectionError("Connection closed by server.")):
+        why = failed
+        status, answer, headers = await stage.gateway.call("POST", path, said)
+        assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+        assert headers["x-should-retry"] == "false"
+        assert "look whether" in answer["error"]["message"]
+    why = BusyLoadingError("it loads its data")
+    _, _, headers = await stage.gateway.call("POST", path, said)
+    assert "x-should-retry" not in headers
+    why = RedisTimeout("Timeout reading")
+    assert (await stage.gateway.call("POST", path, said, headers=key))[0] == 503
+    monkeypatch.undo()
+    for _ in range(2):
+        status, answer, _ = await stage.gateway.call("POST", path, said, headers=key)
+        assert (status, answer["error"]["code"]) == (409, "outcome_unknown")
+    assert await texts(stage, thread) == ["Hello?", *["x"] * 4]
 
 
 def _hasty_store(settings: dict[str, Any]) -> None:
