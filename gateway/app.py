@@ -56,7 +56,7 @@ from gateway.store.homes import Homes
 from gateway.store.idempotency import IdempotencyRecords
 from gateway.store.key_states import KeyPlace
 from gateway.store.limits import LimitCounts
-from gateway.store.noted_runs import NotedRuns
+from gateway.store.noted_runs import Ended, NotedRuns
 from gateway.store.owner_index import OwnerIndex
 from gateway.store.shared import Shared
 from gateway.store.switches import IsErased
@@ -143,7 +143,7 @@ class App:
             shared.usage.note(place, at_s, tokens=tokens)
             budgets.note_tokens(place, tokens, at_s)
 
-        targets = self._open_serving(store, directory, attempts, count_for_key)
+        targets = self._open_serving(store, directory, attempts, count_for_key, auditing, is_erased)
         ownership = Ownership(index, targets)
         self._closing.push_async_callback(ownership.drain)
         idempotency = self._open_idempotency(store, is_erased)
@@ -298,21 +298,39 @@ class App:
         self._closing.push_async_callback(idempotency.drain)
         return idempotency
 
-    def _open_serving(self, store: Store, directory: Directory, attempts: Attempts, count: CountTokens) -> Targets:
+    def _open_serving(
+        self,
+        store: Store,
+        directory: Directory,
+        attempts: Attempts,
+        count: CountTokens,
+        auditing: Auditing | NoAuditing,
+        is_erased: IsErased,
+    ) -> Targets:
         """Threads that are served here, beside what is sent to providers."""
 
         async def settle(tenant: str, route: str, run: Run) -> None:
-            if self.settlement is not None:
+            if self.settlement is not None and run.is_over:
                 await self.settlement.see(tenant, route, [run])
+            elif self.settlement is not None:
+                await self.settlement.settle(tenant, route, [Ended(run.id, run.status, run.usage)])
 
         stored = open_stored(store, owner=f"{socket.gethostname()}:{os.getpid()}")
         stores = VectorStores(attempts)
-        at_once = self._config.limits.runs_at_once
-        running = self.running = Running(stored, Asking(attempts, count), stores, directory, settle, at_once=at_once)
+        running = self.running = Running(
+            stored,
+            Asking(attempts, count),
+            stores,
+            directory,
+            settle,
+            at_once=self._config.limits.runs_at_once,
+            keep_unused_s=self._config.store.keep_unused_threads_s,
+            auditing=auditing,
+        )
         self._closing.push_async_callback(running.close)
         if any(provider.is_served for provider in directory.providers.values()):
             running.start()
-        return Targets(attempts, Serving(stored, running, stores))
+        return Targets(attempts, Serving(stored, running, stores, is_erased=is_erased))
 
     def _open_settlement(
         self, store: Store, directory: Directory, send: Send, shared: Shared, count_for_key: CountTokens

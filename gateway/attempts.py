@@ -43,6 +43,8 @@ class Sending:
     """The caller's id, "" where the gateway asks of its own accord."""
     sticks_to: str | None = None
     """What the strategy `sticky` keeps to one key, where that is not the path's thread."""
+    public: Callable[[str, str], str] | None = None
+    """How its answer will call an object of a kind and upstream id, where that is asked for before it is answered."""
     runs_at: Target | None = None
     """Whose models a run uses, where that is not the target: served threads meet assistants of other accounts."""
 

@@ -3,13 +3,17 @@ the answer is whole.
 
 A plain read has only the second. Who is refused leaves it too, whoever it was. Of bodies that the policy keeps, the
 request's goes with the first record where every outcome keeps it; what the status decides goes with the second.
+
+Each call of a model that a served run makes leaves two of its own, `generation.started` and `generation.finished`. What
+cannot be recorded before is not asked; what cannot be recorded after makes no run look whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from gateway import codec
 from gateway.audit import records
 from gateway.audit.bodies import Content, Piece
 from gateway.audit.fold import Fold
@@ -18,7 +22,7 @@ from gateway.audit.policy import Level, Plan, Policy
 from gateway.audit.redaction import Before, Redactor
 from gateway.audit.trail import AuditUnavailable, Trail
 from gateway.config import Config
-from gateway.errors import BrokenOff, audit_unavailable
+from gateway.errors import BrokenOff, GatewayError, audit_unavailable
 from gateway.inbound import Inbound
 from gateway.phases.read_facts import Usage
 from gateway.settlement import Settled
@@ -44,13 +48,31 @@ class Audited(Protocol):
         """The request is over, however. Never waits and never raises."""
 
 
+class AuditedGeneration(Protocol):
+    """What one call of a model tells the trail. Nothing of one that was never started."""
+
+    async def start(self, body: bytes) -> None:
+        """To be called with what the model will be asked, and before. Raises GatewayError 503 `audit_unavailable` where
+        nothing may be done that cannot be recorded, and nothing can be."""
+
+    async def finish(self) -> None:
+        """It is over, and its record's facts say how; to be called before anything follows from it. Raises as
+        `start`."""
+
+    def close(self) -> None:
+        """The same for one of which nothing follows, unless it is finished. Never waits and never raises."""
+
+
 class Unaudited:
     """There is no trail."""
 
     def check(self) -> None:
         return
 
-    async def start(self, inbound: Inbound) -> None:
+    async def start(self, asked: Inbound | bytes) -> None:
+        return
+
+    async def finish(self) -> None:
         return
 
     def leave_out(self) -> None:
@@ -76,6 +98,10 @@ class Auditing:
     def request(self, record: Record) -> Audited:
         """What the request of this record tells. Its last bytes wait for it."""
         return _Request(self, record)
+
+    def generation(self, record: Record, said: Callable[[], Mapping[str, Any]]) -> AuditedGeneration:
+        """What the call of a model of this record tells; `said` is what the model has said so far."""
+        return _Generation(self, record, said)
 
     def note_act(self, act: Act) -> None:
         """What an operator did. Every gateway that hears of it notes it."""
@@ -119,6 +145,12 @@ class Auditing:
         facts = record.facts
         return self._policy.plan(facts.get("tenant"), facts.get("operation"), facts.get("provider"))
 
+    def content(self, record: Record, request: Piece | None, answer: Piece | None) -> Content | None:
+        """What is kept of these bodies."""
+        if (request is None and answer is None) or self.is_erased(record.tenant_id):
+            return None
+        return Content(record.tenant_id, record.request_id, request, answer)
+
 
 def _as_told(usage: Usage) -> dict[str, int]:
     """In a run's own words."""
@@ -134,6 +166,9 @@ class NoAuditing:
     """In place of `Auditing` where the configuration wants no trail."""
 
     def request(self, record: Record) -> Audited:
+        return Unaudited()
+
+    def generation(self, record: Record, said: Callable[[], Mapping[str, Any]]) -> AuditedGeneration:
         return Unaudited()
 
 
@@ -226,6 +261,58 @@ class _Request:
         return Piece(None, size_bytes, None) if size_bytes else None
 
     def _content(self, request: Piece | None, answer: Piece | None = None) -> Content | None:
-        if (request is None and answer is None) or self._auditing.is_erased(self._record.tenant_id):
-            return None
-        return Content(self._record.tenant_id, self._record.request_id, request, answer)
+        return self._auditing.content(self._record, request, answer)
+
+
+class _Generation:
+    """One call of a model. Its record's facts say where and for whom; what the trail may keep of a body is decided by
+    the status of the provider's last answer, as with requests."""
+
+    def __init__(self, auditing: Auditing, record: Record, said: Callable[[], Mapping[str, Any]]) -> None:
+        self._auditing = auditing
+        self._record = record
+        self._said = said
+        self._request: Piece | None = None
+        self._before: Before | None = None
+        self._is_open = False
+
+    async def start(self, body: bytes) -> None:
+        plan = self._auditing.plan(self._record)
+        request = Piece.of(body) if plan.possible >= Level.REQUEST else None
+        told = records.generation_started(self._record, plan.otherwise)
+        facts = self._auditing.redactor.facts(told)
+        self._before = Before(told, facts)
+        is_kept = plan.certain >= Level.REQUEST
+        self._request = None if is_kept else request
+        self._is_open = True
+        try:
+            await self._write("generation.started", facts, self._content(request) if is_kept else None)
+        except GatewayError:
+            self._is_open = False
+            raise
+
+    async def finish(self) -> None:
+        if self._is_open:
+            await self._write("generation.finished", *self._last())
+
+    def close(self) -> None:
+        if self._is_open:
+            self._auditing.trail.note("generation.finished", *self._last())
+
+    async def _write(self, kind: str, facts: Mapping[str, Any], content: Content | None) -> None:
+        try:
+            await self._auditing.trail.write(kind, facts, content)
+        except AuditUnavailable as exc:
+            raise audit_unavailable() from exc
+
+    def _last(self) -> tuple[dict[str, object], Content | None]:
+        self._is_open = False
+        record = self._record
+        level = self._auditing.plan(record).level(record.facts.get("status"))
+        facts = self._auditing.redactor.facts(records.generation_finished(record, level), self._before)
+        request = self._request if level >= Level.REQUEST else None
+        answer = Piece.of(codec.dumps(dict(self._said()))) if level >= Level.FULL else None
+        return facts, self._content(request, answer)
+
+    def _content(self, request: Piece | None, answer: Piece | None = None) -> Content | None:
+        return self._auditing.content(self._record, request, answer)

@@ -265,6 +265,9 @@ class Store(_Section):
     """First word of every key in the store, so that one server can hold several gateways."""
     timeout_s: Seconds = 1
     """How long one command may take before the store counts as away."""
+    keep_unused_threads_s: Seconds | None = None
+    """Served threads to which no message and no run was added for so long are deleted, with all below them. An hour may
+    pass until they are. Default: they are kept until somebody deletes them."""
 
 
 class Cache(_Section):

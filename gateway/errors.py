@@ -38,6 +38,8 @@ class GatewayError(Exception):
     param: str | None = None
     source: Source = "caller"
     headers: Mapping[str, str] = field(default_factory=dict)
+    may_have_run: bool = False
+    """What was asked may have been done all the same."""
 
     def __str__(self) -> str:
         return f"{self.status} {self.code or self.type}: {self.message}"
@@ -114,10 +116,10 @@ def audit_unavailable() -> GatewayError:
     )
 
 
-def store_unavailable(what: str) -> GatewayError:
+def store_unavailable(what: str, advice: str = "try again shortly") -> GatewayError:
     return GatewayError(
         503,
-        f"{what} needs the gateway's store, which cannot be reached; try again shortly",
+        f"{what} needs the gateway's store, which cannot be reached; {advice}",
         code="store_unavailable",
         type="server_error",
         source="gateway",

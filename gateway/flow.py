@@ -229,7 +229,7 @@ class Gateway:
     async def _exchange(self, inbound: Inbound, located: Located, public: PublicIds, record: Record) -> Exchanged:
         """Ask the provider, and make its answer the caller's."""
         page = _page(inbound.operation, located)
-        sending = _sending(inbound, located, page)
+        sending = _sending(inbound, located, page, public)
         if page is not None and self._ownership.lists(sending):
             response = await self._ownership.list(sending, located, page, inbound.caller.tenant, record)
         else:
@@ -353,7 +353,7 @@ def _page(operation: Operation, located: Located) -> Page | None:
     )
 
 
-def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
+def _sending(inbound: Inbound, located: Located, page: Page | None, public: PublicIds | None = None) -> Sending:
     translation = between(inbound.beta.version, located.target.provider.vendor.protocol)
     translation.check(inbound.operation, (name for name, _ in located.query))
     outbound = rewrite_out(
@@ -376,6 +376,7 @@ def _sending(inbound: Inbound, located: Located, page: Page | None) -> Sending:
         asyncio.get_running_loop().time() + located.target.provider.timeouts.total_s,
         query=located.query,
         tenant=inbound.caller.tenant.id,
+        public=public,
         runs_at=located.runs_at,
     )
 

@@ -265,7 +265,7 @@ def _outcome(exchanged: Exchanged) -> Outcome | None:
 
 
 def _outcome_of_error(error: GatewayError) -> Outcome | None:
-    if error.code == "outcome_unknown":
+    if error.code == "outcome_unknown" or error.may_have_run:
         return Unknown()
     if error.status in REFUSED_THE_BODY:
         return _kept(Reply(error.status, envelope(error), error.headers))

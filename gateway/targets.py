@@ -17,7 +17,7 @@ class Targets:
         self._serving = serving
 
     async def __call__(self, sending: Sending, record: Record) -> Response:
-        """Raises GatewayError as attempts do."""
+        """Raises GatewayError as attempts do. Of a served provider, what passes through goes to the provider itself."""
         provider = sending.target.provider
         if provider.serves(sending.operation):
             return await self._serving(sending, record)

@@ -58,6 +58,7 @@ EVENTS: dict[str, str] = {
     "run.handed_over": "this gateway stops, and leaves a served run to another replica",
     "run.crashed": "a fault of the gateway itself while it worked on a served run, which failed; the traceback is here",
     "serving.crashed": "a fault of the gateway itself while it looked after served runs; the traceback is here",
+    "threads.forgotten": "served threads were deleted because nobody had used them for long; `count` of them",
     "run.settled": "a run is over, or was given up, and its tokens are counted; `usage_unknown` where nobody told them",
     "run.late": "the store was away when a run was made: it will be noted as soon as the store is back",
     "run.lost": "a run could not be noted before the gateway stopped: its tokens are not counted",
@@ -193,6 +194,10 @@ class Record:
         """Whether the caller did not get what it asked for, unless it did not wait."""
         return self.facts.get("status", 0) >= 400 or "error_source" in self.facts
 
+    def shown(self) -> dict[str, Any]:
+        """The facts as a line may tell them."""
+        return self.facts | {name: _masked(self.facts[name]) for name in _OTHERS_WROTE if name in self.facts}
+
     def write(self) -> None:
         """The line. A caller's fault is no warning; ours and the provider's are."""
         facts, source = self.facts, self.facts.get("error_source")
@@ -204,7 +209,7 @@ class Record:
             path=self.path if "upstream_ids" in facts else _masked(self.path),  # there it has verified ids alone
             client=self.client,
             client_request_id=_masked(self.client_request_id),
-            **(facts | {name: _masked(facts[name]) for name in _OTHERS_WROTE if name in facts}),
+            **self.shown(),
             attempts=self.attempts[:_ATTEMPTS_SHOWN],
             attempts_total=len(self.attempts),
             duration_s=self.elapsed_s(),

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS audit_records
 
     request_id String MATERIALIZED JSONExtractString(raw, 'request_id'),
     client_request_id String MATERIALIZED JSONExtractString(raw, 'client_request_id'),
+    generation_id String MATERIALIZED JSONExtractString(raw, 'generation_id'),
     tenant LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'tenant'),
     tenant_id LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'tenant_id'),
     tenant_key LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'tenant_key'),
@@ -48,12 +49,14 @@ CREATE TABLE IF NOT EXISTS audit_records
 
     status Nullable(UInt16) MATERIALIZED JSONExtract(raw, 'status', 'Nullable(UInt16)'),
     outcome LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'outcome'),
+    finish_reason LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'finish_reason'),
     error_source LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'error_source'),
     error_code LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'error_code'),
     cache LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'cache'),
     idempotency LowCardinality(String) MATERIALIZED JSONExtractString(raw, 'idempotency'),
     attempts String MATERIALIZED JSONExtractRaw(raw, 'attempts') CODEC(ZSTD(3)),
     attempts_total Nullable(UInt32) MATERIALIZED JSONExtract(raw, 'attempts_total', 'Nullable(UInt32)'),
+    takeovers Nullable(UInt32) MATERIALIZED JSONExtract(raw, 'takeovers', 'Nullable(UInt32)'),
     bytes_in Nullable(UInt64) MATERIALIZED JSONExtract(raw, 'bytes_in', 'Nullable(UInt64)'),
     bytes_out Nullable(UInt64) MATERIALIZED JSONExtract(raw, 'bytes_out', 'Nullable(UInt64)'),
     first_byte_s Nullable(Float64) MATERIALIZED JSONExtract(raw, 'first_byte_s', 'Nullable(Float64)'),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 _READS = frozenset(operation.name for operation in OPERATIONS if operation.method == "GET")
-_OPERATIONS = frozenset(operation.name for operation in OPERATIONS) | {"passthrough"}
+_OPERATIONS = frozenset(operation.name for operation in OPERATIONS) | {"passthrough", "ask_model"}
 _PLANS_KEPT = 16_384
 
 

@@ -68,7 +68,7 @@ class Question:
 
     def _is_request(self, record: Record, mark: Mark | None) -> bool:
         assert self.request is not None
-        names = {record.get("request_id"), record.get("client_request_id")}
+        names = {record.get(name) for name in ("request_id", "client_request_id", "generation_id")}
         return not _spellings(self.request, mark).isdisjoint(names)
 
     def _has_status(self, status: Any) -> bool:

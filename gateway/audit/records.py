@@ -13,6 +13,9 @@ from gateway.audit.fold import Folded
 from gateway.audit.policy import Level
 from gateway.telemetry import Record
 
+STARTED, FINISHED = ("request.started", "generation.started"), ("request.finished", "generation.finished")
+"""Kinds of records that come in pairs: of a request, and of a call of a model that a served run makes."""
+
 Outcome = Literal["done", "refused", "crashed", "caller_left", "aborted", "cut", "broken_off"]
 """How a request ended. `caller_left` before the first byte of its answer, `aborted` after it; `cut`: the provider broke
 an answer off, `broken_off`: the gateway did, because it stopped."""
@@ -26,6 +29,11 @@ _LEARNT = (
     *("public_id", "upstream_id", "run", "run_status", "status", "error_source", "error_code", "cache"),
     *("idempotency", "bytes_in", "bytes_out", "first_byte_s", "events", "text_length", "usage"),
 )
+_OF_GENERATION = (
+    *("generation_id", "request_id", "tenant", "operation", "provider", "vendor", "account", "public_ids"),
+    *("upstream_ids", "thread", "run", "takeovers", "model", "upstream_model"),
+)
+_LEARNT_OF_GENERATION = ("finish_reason", "error_code", "status", "first_byte_s", "usage")
 _ATTEMPTS_KEPT = 20
 
 
@@ -53,6 +61,30 @@ def finished(
     if has_started:
         facts |= _some(known, ("model", "upstream_model"))  # an answer may name another
     return facts
+
+
+def generation_started(record: Record, level: Level) -> dict[str, Any]:
+    """Of `generation.started`: which model is about to be asked, for whom, in which run. `request_id` is that of the
+    request that began the run, or went on with it."""
+    return {**_some(record.facts, _OF_GENERATION), "level": level.word}
+
+
+def generation_finished(record: Record, level: Level) -> dict[str, Any]:
+    """Of `generation.finished`: what came of it; and all that was known at the start."""
+    attempts = record.attempts
+    return {
+        **generation_started(record, level),
+        **_some(record.facts, ("outcome", *_LEARNT_OF_GENERATION)),
+        "attempts": attempts[:_ATTEMPTS_KEPT],
+        "attempts_total": len(attempts),
+        "duration_s": record.elapsed_s(),
+    }
+
+
+def call_of(record: Mapping[str, Any]) -> str | None:
+    """What `started` and `finished` of one call have in common: of a model, or of a request."""
+    found = record.get("generation_id") or record.get("request_id")
+    return found if type(found) is str else None
 
 
 def outcome_of(facts: Mapping[str, Any]) -> Outcome:

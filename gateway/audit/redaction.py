@@ -34,14 +34,14 @@ _NUMBER, _REQUEST, _NAME, _CODE, _IDS, _VERIFIED, _LABEL, _PEER, _PERSON, _TEXT,
     "attempts",
 )
 _CLEAR: Final[Mapping[str, str]] = {
-    "request_id": _REQUEST,
+    **dict.fromkeys(("request_id", "generation_id"), _REQUEST),
     **dict.fromkeys(("tenant", "tenant_id", "tenant_key", "method", "operation", "provider", "vendor"), _NAME),
     **dict.fromkeys(("account", "level", "outcome", "error_source", "cache", "idempotency"), _NAME),
     **dict.fromkeys(("act", "what", "name", "sections", "digest", "version", "replica"), _NAME),
-    **dict.fromkeys(("error_code", "run_status"), _CODE),
+    **dict.fromkeys(("error_code", "run_status", "finish_reason"), _CODE),
     **dict.fromkeys(("public_ids", "upstream_ids", "public_id", "upstream_id", "thread", "run"), _IDS),
     **dict.fromkeys(("status", "bytes_in", "bytes_out", "events", "text_length", "attempts_total"), _NUMBER),
-    **dict.fromkeys(("first_byte_s", "duration_s", "acted_s", "records", "bodies", "bytes"), _NUMBER),
+    **dict.fromkeys(("first_byte_s", "duration_s", "acted_s", "records", "bodies", "bytes", "takeovers"), _NUMBER),
     **dict.fromkeys(("client_request_id", "model", "upstream_model"), _LABEL),
     "client": _PEER,
     "who": _PERSON,
@@ -56,7 +56,7 @@ _CLEAR_OF_ATTEMPT: Final[Mapping[str, str]] = {
 }
 _ID_WORDS = "asst|assistant|thread|msg|message|run|step|file|vs|vector_store|vsfb|batch"
 _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
-    _REQUEST: re.compile(r"req_[0-9a-f]{32}"),
+    _REQUEST: re.compile(r"(?:req|gen)_[0-9a-f]{32}"),
     _NAME: re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}"),
     _CODE: re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}"),
     _IDS: re.compile(rf"(?:{_ID_WORDS})[_-][A-Za-z0-9_-]{{1,200}}"),
@@ -193,7 +193,8 @@ class Redactor:
 
     def _once(self, form: str, value: str) -> str:
         """A string that hardly comes again, and that the gateway made or verified if it has its form."""
-        if is_plain(value) and len(value) <= _CACHED_LENGTH and (form == _VERIFIED or value.startswith("req_")):
+        is_ours = form == _VERIFIED or value.startswith(("req_", "gen_"))
+        if is_ours and is_plain(value) and len(value) <= _CACHED_LENGTH:
             return value
         return self._one(form, value)
 

@@ -1,4 +1,5 @@
-"""The story of one thread, told from the records that name it: one step for each request, and for how runs ended."""
+"""The story of one thread, told from the records that name it: one step for each request and each call of
+a model, and for how runs ended."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.audit.reading import Row, TrailFile
+from gateway.audit.records import FINISHED, STARTED, call_of
 
 _SHORT = ("request_id", "tenant", "tenant_key", "operation", "provider", "account", "model", "public_ids")
 _END = ("public_id", "run", "status", "outcome", "error_code", "run_status", "usage", "duration_s", "attempts_total")
@@ -28,10 +30,10 @@ def tell(rows: Iterable[Row]) -> list[Step]:
     steps: dict[str, Step] = {}
     for place, row in enumerate(rows):
         record = row.record
-        kind, name = record.get("kind"), str(record.get("request_id") or place)
-        if kind == "request.started":
+        kind, name = record.get("kind"), str(call_of(record) or place)
+        if kind in STARTED:
             steps[name] = Step(str(record.get("time")), "started", _some(record, _SHORT), row.file)
-        elif kind == "request.finished":
+        elif kind in FINISHED:
             began = steps.get(name)
             known = {**(began.facts if began else {}), **_some(record, (*_SHORT, *_END))}
             at, file = (began.time, began.file) if began else (str(record.get("time")), row.file)

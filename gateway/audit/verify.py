@@ -16,6 +16,7 @@ from gateway.audit.chain import Bound, Line, bound_ends
 from gateway.audit.checking import Fault, Faults, FileCheck
 from gateway.audit.checkpoints import is_signed_by
 from gateway.audit.files import LONGEST_LINE_BYTES, Damaged, Name, find, is_live, opened
+from gateway.audit.records import call_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -29,7 +30,8 @@ Progress = Callable[[int], None]
 
 
 class Unfinished(NamedTuple):
-    """A request that started and, as far as the trail goes, did not finish."""
+    """A request, or a call of a model (its own id stands for the request's), that started and, as far as the trail
+    goes, did not finish."""
 
     request_id: str
     time: str
@@ -199,14 +201,14 @@ class _Verification:
 
     def _note(self, file: str, number: int, line: Line, unfinished: dict[str, Unfinished]) -> None:
         match line.kind:
-            case "request.started":
+            case "request.started" | "generation.started":
                 facts = line.facts
-                request_id = str(facts.get("request_id"))
-                unfinished[request_id] = Unfinished(
-                    request_id, line.time, file, number, facts.get("operation"), facts.get("tenant")
+                name = str(call_of(facts))
+                unfinished[name] = Unfinished(
+                    name, line.time, file, number, facts.get("operation"), facts.get("tenant")
                 )
-            case "request.finished":
-                unfinished.pop(str(line.facts.get("request_id")), None)
+            case "request.finished" | "generation.finished":
+                unfinished.pop(str(call_of(line.facts)), None)
             case "trail.deleted" if isinstance(deleted := line.facts.get("file"), str):
                 self._deleted[deleted] = line.facts
             case "trail.gap" | "trail.recovered" if len(self._notes) < _MOST_NOTES:

@@ -14,6 +14,7 @@ from gateway.audit import bodies
 from gateway.audit.questions import Mark, Question
 from gateway.audit.reading import Row as TrailRow
 from gateway.audit.reading import WrittenTrail
+from gateway.audit.records import FINISHED, STARTED, call_of
 from gateway.audit.story import Step, tell, tokens_of
 from gateway.commands.command_failed import CommandFailed
 from gateway.commands.print_rows import Cell, Colour, Row, plain, print_rows
@@ -23,7 +24,8 @@ NOT_FINISHED = "not finished yet"
 
 
 def show(given: argparse.Namespace, trail: WrittenTrail, kept: Path, mark: Mark | None) -> int:
-    """All records of one request; 1 if one of its bodies is altered, or it started and never finished."""
+    """All records of one request, and of the calls of models that it was the cause of; 1 if one of their bodies is
+    altered, or one of them started and never finished."""
     question = Question(request=given.request)
     needles = question.needles(mark)
     rows = [row for row in trail.read(needles=needles) if question.matches(row.record, mark)]
@@ -42,11 +44,11 @@ def show(given: argparse.Namespace, trail: WrittenTrail, kept: Path, mark: Mark 
 
 
 def _unfinished(rows: list[TrailRow], trail: WrittenTrail) -> list[tuple[str, str]]:
-    finished = {row.record.get("request_id") for row in rows if row.record.get("kind") == "request.finished"}
+    finished = {call_of(row.record) for row in rows if row.record.get("kind") in FINISHED}
     return [
-        (str(row.record.get("request_id")), NEVER_FINISHED if trail.is_over(row.file) else NOT_FINISHED)
+        (str(call_of(row.record)), NEVER_FINISHED if trail.is_over(row.file) else NOT_FINISHED)
         for row in rows
-        if row.record.get("kind") == "request.started" and row.record.get("request_id") not in finished
+        if row.record.get("kind") in STARTED and call_of(row.record) not in finished
     ]
 
 
@@ -102,7 +104,7 @@ def _print_record(record: dict[str, Any]) -> None:
 
 
 def thread(given: argparse.Namespace, trail: WrittenTrail, mark: Mark | None) -> int:
-    """One line for each request that named the thread, and for how its runs ended."""
+    """One line for each request that named the thread, each call of a model in it, and how its runs ended."""
     question = Question(id=given.id)
     rows = trail.read(needles=question.needles(mark))
     steps = tell(row for row in rows if question.matches(row.record, mark))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from gateway.audit import bodies
@@ -13,6 +14,7 @@ from gateway.commands.open_shared import open_store, shared_of, tell
 from gateway.commands.print_rows import Row, print_rows
 from gateway.commands.tenants import callers_of, find_tenant
 from gateway.config import Config
+from gateway.engine.store.erase_holdings import erase_holdings
 from gateway.model import Directory
 from gateway.store.erase_tenant import erase_tenant
 from gateway.store.shared import Shared
@@ -32,6 +34,7 @@ async def run(
         tenant, name = _whom(given, callers_of(known, shared), shared)
         removed = await _mark(given, tenant, name, shared)
         await pause(_HEARD_S)
+        removed |= await erase_holdings(store, tenant, now=time.time())
         removed |= await erase_tenant(store, tenant, with_usage=given.usage)
         removed["times of last use"] = await shared.last_use.forget(_fingerprints(tenant, known, shared))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from gateway import __version__
@@ -50,16 +50,27 @@ class Asking:
         self._clock = clock
 
     async def __call__(
-        self, target: Target, generation: Generation, record: Record, *, thread: str, patience_s: float
+        self,
+        target: Target,
+        generation: Generation,
+        record: Record,
+        *,
+        before: Callable[[bytes], Awaitable[None]],
+        unheard: Callable[[Usage], None],
+        thread: str,
+        patience_s: float,
     ) -> AsyncGenerator[Sequence[Delta], None]:
         """What the model says, as it arrives; the last delta is a Finish or a Failure. Raises nothing. To be closed
-        (`contextlib.aclosing`) by who stops listening: that stops the vendor."""
+        (`contextlib.aclosing`) by who stops listening: that stops the vendor. `before` is told what the vendor will be
+        asked, and raises GatewayError where it must not be; `unheard` of what was used by then, where nobody listened
+        to the end."""
         api = target.provider.model_api
         assert api is not None
         if generation.max_completion_tokens is None:
             generation = replace(generation, max_completion_tokens=target.provider.max_tokens)
         try:
             request = api.build(generation)
+            await before(request.body)
             patience_s = min(patience_s, target.provider.timeouts.total_s)
             response = await self._send(_sending(target, generation.model, request, thread, patience_s), record)
         except CannotCarry as exc:
@@ -71,16 +82,25 @@ class Asking:
         if response.relayed is None:
             yield _masked([api.failure(response.status, response.headers, response.raw, now=self._clock())], target)
             return
-        reader = api.read(_make_call_id)
+        place, reader = KeyPlace(target.account.route, response.key), api.read(_make_call_id)
+
+        def count(deltas: Sequence[Delta]) -> list[Usage]:
+            told = [delta for delta in deltas if isinstance(delta, Usage)]
+            for usage in told:
+                self._count_tokens(place, usage.total_tokens, self._clock())
+            return told
+
         async with response.relayed as answer:
-            while not reader.is_over:
-                deltas = await _read_on(reader, answer)
-                for delta in deltas:
-                    if isinstance(delta, Usage):
-                        place = KeyPlace(target.account.route, response.key)
-                        self._count_tokens(place, delta.total_tokens, self._clock())
-                if deltas:
-                    yield _masked(deltas, target)
+            try:
+                while not reader.is_over:
+                    deltas = await _read_on(reader, answer)
+                    count(deltas)
+                    if deltas:
+                        yield _masked(deltas, target)
+            finally:
+                if not reader.is_over:
+                    for usage in count(reader.cut("")):
+                        unheard(usage)
             await _read_end(answer)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from gateway.auditing import Auditing, NoAuditing
 from gateway.ending import end
 from gateway.engine.asking import Asking
 from gateway.engine.models.generation import Json
@@ -30,12 +31,12 @@ _RENEW_S = 1.0
 """A run that another replica was asked to cancel hears of it so soon."""
 _SWEEP_S = 1.0
 _FORGET_S = 600.0
-"""Traces of deleted threads are looked at so often."""
+"""Threads that nobody uses, and traces of deleted ones, are looked at so often."""
 _TAKEN_AT_ONCE = 20
 _HAND_OVER_S = 2.0
 
 OnEnded = Callable[[str, str, Run], Awaitable[None]]
-"""Tenant's id, route and run; waits as it likes and must not raise."""
+"""Tenant's id, route and run, `gone` if its thread was deleted; waits as it likes and must not raise."""
 
 
 class Running:
@@ -50,15 +51,20 @@ class Running:
         on_ended: OnEnded,
         *,
         at_once: int,
+        auditing: Auditing | NoAuditing,
+        keep_unused_s: float | None = None,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`at_once` is how many runs are worked on at one time; the others wait in the order in which they came."""
+        """`at_once` is how many runs are worked on at one time; the others wait in the order in which they came.
+        Threads that were not used for `keep_unused_s` are deleted; None: none is too old."""
         self._stored = stored
         self._asking = asking
         self._stores = stores
         self._directory = directory
         self._on_ended = on_ended
+        self._auditing = auditing
+        self._keep_unused_s = keep_unused_s
         self._clock = clock
         self._pause = pause
         self._turns = asyncio.Semaphore(at_once)
@@ -86,6 +92,7 @@ class Running:
             publisher=publisher,
             asking=self._asking,
             stores=self._stores,
+            auditing=self._auditing,
             target=self._directory.targets.get(job.context["runs_at"]),
             clock=self._clock,
             pause=self._pause,
@@ -116,8 +123,10 @@ class Running:
                 await self._work(working)
             if working.ended is not None:
                 await self._tell_end(working.job.context, working.ended)
-        except (ClaimLost, StoreAway):
-            pass  # others have it, or will
+        except ClaimLost:
+            await self._tell_if_gone(working)
+        except StoreAway:
+            pass  # others will have it
         finally:
             await close()
             if claim in self._stored.leases.held:
@@ -134,6 +143,17 @@ class Running:
         except Exception:
             log.exception("run.crashed", upstream_id=working.job.claim.run)
             await working.fail("the gateway failed; its log tells more")
+
+    async def _tell_if_gone(self, working: Working) -> None:
+        """Others have the run, or its thread was deleted."""
+        claim = working.job.claim
+        with suppress(StoreAway):
+            if isinstance(await self._stored.threads.get(claim.thread), Absent):
+                await self.tell_gone(working.job.context, claim.thread, claim.run, working.used)
+
+    async def tell_gone(self, context: Json, thread: str, run: str, used: Json | None) -> None:
+        """A run's thread was deleted before it ended: what it has used counts all the same."""
+        await self._tell_end(context, {"id": run, "thread_id": thread, "status": "gone", "usage": used})
 
     async def _tell_end(self, context: Json, ended: Json) -> None:
         if (run := read_run(ended)) is not None:
@@ -193,6 +213,7 @@ class Running:
                 outputs=submitted.get("tool_outputs"),
                 is_streamed=bool(submitted.get("is_streamed", taken.context.get("is_streamed"))),
                 shows_contents=bool(submitted.get("shows_contents", taken.context.get("shows_contents"))),
+                request_id=submitted.get("request_id"),
                 takeovers=taken.takeovers,
                 interrupted_messages=taken.interrupted_messages,
                 interrupted_steps=taken.interrupted_steps,
@@ -207,8 +228,17 @@ class Running:
     async def _keep_forgetting(self) -> None:
         while True:
             await self._pause(_FORGET_S)
-            with suppress(StoreAway):
-                await self._stored.retention.sweep(now=self._clock(), keep_s=None)
+            try:
+                await self.forget()
+            except StoreAway:
+                continue
+            except Exception:
+                log.exception("serving.crashed")
+
+    async def forget(self) -> None:
+        """Delete threads that nobody has used for long, and what is left of deleted ones. Raises StoreAway."""
+        while deleted := await self._stored.retention.sweep(now=self._clock(), keep_s=self._keep_unused_s):
+            log.info("threads.forgotten", count=len(deleted))
 
     # --- the end -----------------------------------------------------------------------------------------------------
     async def drain(self, grace_s: float) -> None:
@@ -230,16 +260,24 @@ class Running:
 
 
 def context_of(
-    *, tenant: str, route: str, runs_at: str, said: Json, thread_resources: Json, telling: Mapping[str, bool]
+    *,
+    tenant: str,
+    route: str,
+    runs_at: str,
+    said: Json,
+    called: Json,
+    thread_resources: Json,
+    telling: Mapping[str, bool],
 ) -> dict[str, Any]:
-    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's;
-    `thread_resources` what the thread has for hosted tools, {} where the run has none of them; `telling` how its events
-    are told."""
+    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's; `called`
+    has what records call it by: names of tenant, public ids of thread and run, and the request's id; `thread_resources`
+    what the thread has for hosted tools, {} where the run has none of them; `telling` how its events are told."""
     return {
         "tenant": tenant,
         "route": route,
         "runs_at": runs_at,
         "said": said,
+        "called": called,
         "thread_resources": thread_resources,
         **telling,
     }

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway import codec
@@ -41,12 +43,22 @@ from gateway.engine.streams import RunStream
 from gateway.engine.vector_stores import VectorStores, VendorRefused
 from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
-from gateway.errors import NEVER_REPEAT, GatewayError, bad_request, envelope, store_unavailable, unknown_id
+from gateway.errors import (
+    NEVER_REPEAT,
+    GatewayError,
+    bad_request,
+    envelope,
+    store_unavailable,
+    tenant_disabled,
+    unknown_id,
+)
 from gateway.lists import read_page
 from gateway.model import Target
+from gateway.operations import Operation
 from gateway.phases.send import Response
 from gateway.public_ids import join_place
 from gateway.store.connection import StoreAway
+from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import Record
 
 _ID = re.compile(f"({'|'.join(map(re.escape, PREFIXES.values()))})[A-Za-z0-9]{{24}}")
@@ -122,14 +134,21 @@ class Asked:
 
 
 class Serving:
-    """Lives as long as the process. `clock` tells seconds since 1970."""
+    """Lives as long as the process. For a tenant that `is_erased` nothing is done. `clock` tells seconds since 1970."""
 
     def __init__(
-        self, stored: Stored, running: Running, stores: VectorStores, *, clock: Callable[[], float] = time.time
+        self,
+        stored: Stored,
+        running: Running,
+        stores: VectorStores,
+        *,
+        is_erased: IsErased = nobody,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._stored = stored
         self._running = running
         self._attaching = Attaching(stores, stored.threads)
+        self._is_erased = is_erased
         self._clock = clock
         self._operations: Mapping[str, Callable[[Asked], Awaitable[Response]]] = {
             "create_assistant": self._create_assistant,
@@ -164,11 +183,7 @@ class Serving:
         except VendorRefused as refused:
             return refused.response
         except StoreAway as exc:
-            error = store_unavailable("a served thread")
-            if isinstance(exc.__cause__, RedisTimeout) and not sending.operation.is_safe:
-                # The store may have done it: the SDKs must not do it again by themselves.
-                error.headers = {**error.headers, **NEVER_REPEAT}
-            raise error from exc
+            raise _unavailable(sending.operation, exc) from exc
         except GatewayError as error:
             return Response(error.status, error.headers, envelope(error))
 
@@ -176,6 +191,8 @@ class Serving:
         answer = self._operations.get(sending.operation.name)
         if answer is None:
             raise refusals.not_served(sending.operation.name)
+        if self._is_erased(sending.tenant):  # since it was let in
+            raise tenant_disabled("erased")
         for kind, internal in sending.ids.items():
             if kind in PREFIXES and not _ID.fullmatch(internal):  # of a provider that was forwarded to before
                 raise unknown_id(kind, internal)
@@ -185,7 +202,7 @@ class Serving:
     async def _create_assistant(self, asked: Asked) -> Response:
         given = await self._attaching.of_assistant(asked.sending.target, asked.body, asked.record)
         kept = objects.new_assistant(given, id=mint("assistant"), now=int(asked.now))
-        await self._stored.assistants.create(asked.account, kept)
+        await self._stored.assistants.create(asked.account, kept, tenant=asked.sending.tenant, now=asked.now)
         return _object(objects.assistant(kept))
 
     async def _get_assistant(self, asked: Asked) -> Response:
@@ -203,8 +220,9 @@ class Serving:
         return _object(objects.assistant(kept))
 
     async def _delete_assistant(self, asked: Asked) -> Response:
-        _found(await self._stored.assistants.delete(asked.account, asked.ids["assistant"]), asked)
-        return _object(objects.deleted("assistant", asked.ids["assistant"]))
+        assistant, tenant = asked.ids["assistant"], asked.sending.tenant
+        _found(await self._stored.assistants.delete(asked.account, assistant, tenant=tenant), asked)
+        return _object(objects.deleted("assistant", assistant))
 
     async def _list_assistants(self, asked: Asked) -> Response:
         """Of an account with one tenant; others' lists come from the owner index."""
@@ -218,7 +236,7 @@ class Serving:
         given = await self._attaching.of_thread(asked.sending.target, body, asked.record)
         thread = objects.thread(given, id=mint("thread"), now=int(asked.now))
         messages = _messages(body.get("messages"), thread["id"], asked.now)
-        await self._stored.threads.create(thread, messages, now=asked.now)
+        await self._stored.threads.create(thread, messages, tenant=asked.sending.tenant, now=asked.now)
         return thread
 
     async def _get_thread(self, asked: Asked) -> Response:
@@ -229,8 +247,12 @@ class Serving:
         return _object(_found(await self._stored.threads.modify(asked.ids["thread"], changes), asked))
 
     async def _delete_thread(self, asked: Asked) -> Response:
-        _found(await self._stored.threads.delete(asked.ids["thread"], now=asked.now), asked)
-        return _object(objects.deleted("thread", asked.ids["thread"]))
+        thread = asked.ids["thread"]
+        waiting = await self._stored.runs.waiting(thread)
+        _found(await self._stored.threads.delete(thread, now=asked.now), asked)
+        if waiting is not None:  # others are noticed by whoever works on them
+            await self._running.tell_gone(waiting.context, thread, waiting.run, waiting.usage)
+        return _object(objects.deleted("thread", thread))
 
     # --- messages ----------------------------------------------------------------------------------------------------
     async def _create_message(self, asked: Asked) -> Response:
@@ -297,6 +319,7 @@ class Serving:
             route=asked.account,
             runs_at=route,
             said=objects.said(body, kept),
+            called=_called(asked, thread, run["id"]),
             thread_resources=await self._resources(asked, thread) if needs_resources(run["tools"]) else {},
             telling=telling,
         )
@@ -373,11 +396,17 @@ class Serving:
     async def _submit_tool_outputs(self, asked: Asked) -> Response:
         outputs = asked.body["tool_outputs"]
         result = await self._stored.runs.submit(
-            asked.ids["thread"], asked.ids["run"], outputs, telling=asked.telling, now=asked.now
+            asked.ids["thread"],
+            asked.ids["run"],
+            outputs,
+            telling=asked.telling,
+            request_id=asked.record.request_id,
+            now=asked.now,
         )
         match result:
             case Started(claim, run, context):
-                return self._begun(asked, Job(claim, dict(context), run, outputs=outputs))
+                job = Job(claim, dict(context), run, outputs=outputs, request_id=asked.record.request_id)
+                return self._begun(asked, job)
             case WrongStatus():
                 raise refusals.takes_no_outputs(result.status)
             case WrongOutputs():
@@ -397,6 +426,30 @@ class Serving:
     async def _list_steps(self, asked: Asked) -> Response:
         page = await self._stored.steps.list(asked.ids["thread"], asked.ids["run"], asked.window)
         return _list(page, asked, partial(shown_step, with_contents=asked.shows_contents))
+
+
+def _unavailable(operation: Operation, away: StoreAway) -> GatewayError:
+    """What was under way when the store went away may have been done: the SDKs must not do it again by themselves, and
+    a repeat with the same `Idempotency-Key` must not either."""
+    cause = away.__cause__
+    may_be_done = isinstance(cause, RedisTimeout | RedisConnectionError) and not isinstance(cause, BusyLoadingError)
+    if operation.is_safe or not may_be_done:
+        return store_unavailable("a served thread")
+    error = store_unavailable("a served thread", "look whether this was done before you repeat it")
+    error.headers, error.may_have_run = {**error.headers, **NEVER_REPEAT}, True
+    return error
+
+
+def _called(asked: Asked, thread: str, run: str) -> Json:
+    """What records and log lines call a new run by."""
+    record, public = asked.record, asked.sending.public
+    assert public is not None
+    return {
+        "request_id": record.request_id,
+        "tenant": record.facts["tenant"],
+        "thread": public("thread", thread),
+        "run": public("run", run),
+    }
 
 
 def _messages(given: list[Json] | None, thread: str, now: float) -> list[Json]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from gateway import codec
+from gateway.auditing import Auditing, NoAuditing
 from gateway.ending import end
 from gateway.engine import objects
-from gateway.engine.asking import Asking
-from gateway.engine.models.generation import Delta, Failure, Finish, Generation, ImageFile, Json, Message
+from gateway.engine.asking import ASK_MODEL, Asking
+from gateway.engine.models.generation import Delta, Failure, Finish, Generation, ImageFile, Json, Message, Usage
 from gateway.engine.resources import Resources, resources_of
 from gateway.engine.store.endings import Ending, EndStatus
 from gateway.engine.store.events import Event
@@ -39,6 +40,7 @@ from gateway.engine.transcript import (
 from gateway.engine.vector_stores import VectorStores
 from gateway.engine.writing import Writing, answered_step, shown_step
 from gateway.engine.writing import Written as Noted
+from gateway.errors import GatewayError
 from gateway.model import Target
 from gateway.store.connection import StoreAway
 from gateway.telemetry import Record, log
@@ -46,6 +48,8 @@ from gateway.telemetry import Record, log
 T = TypeVar("T")
 
 Stop = Literal["cancelled", "expired"]
+Before = Callable[[bytes], Awaitable[None]]
+"""Is told what a model will be asked, and raises GatewayError where it must not be."""
 
 _AGAIN_S = 0.25
 """Between two tries to write while the store is away."""
@@ -82,6 +86,8 @@ class Job:
     is_streamed: bool = False
     shows_contents: bool = False
     """Its stream tells the contents of what a file search found."""
+    request_id: str | None = None
+    """Of the request that this is done for."""
     takeovers: int = 0
     interrupted_messages: Sequence[str] = ()
     interrupted_steps: Sequence[str] = ()
@@ -109,6 +115,7 @@ class Working:
         publisher: Publisher | None,
         asking: Asking,
         stores: VectorStores,
+        auditing: Auditing | NoAuditing,
         target: Target | None,
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -116,10 +123,13 @@ class Working:
         self.job = job
         self.ended: Json | None = None
         """The run, once its end is stored."""
+        self.used: Json | None = None
+        """What the run has used so far, as its usage tells it."""
         self._stored = stored
         self._publisher = publisher
         self._asking = asking
         self._stores = stores
+        self._auditing = auditing
         self._target = target
         self._clock = clock
         self._pause = pause
@@ -183,6 +193,7 @@ class Working:
         history = await self._late(lambda: read_history(self._stored.store, self._claim.thread))
         self._transcript = read_transcript(history, self._claim.run)
         self._resources = self._of_the_thread() + resources_of(self._run.get("tool_resources"))
+        self.used = self._transcript.used
         self._tell_interrupted(history)
         if self.job.outputs is not None:
             await self._take_outputs(self.job.outputs)
@@ -272,8 +283,39 @@ class Working:
             run, self.job.context["said"], fitted.turns, model=model, left=left, resources=self._resources
         )
         writing = Writing(run, self._clock, shows_contents=self.job.shows_contents)
-        await self._generate(target, generation, writing)
+        record = self._record(target, generation)
+        audited = self._auditing.generation(record, writing.said)
+        try:
+            await self._generate(target, generation, writing, record, audited.start)
+            await audited.finish()
+        except GatewayError as error:
+            if isinstance(writing.end, Finish):  # it must not look as if it had been recorded
+                writing.end = Failure("server_error", error.message)
+        finally:
+            audited.close()
         return await self._conclude(writing)
+
+    def _record(self, target: Target, generation: Generation) -> Record:
+        """What is to be learnt of one call of a model; with what is known before."""
+        record = Record("gen_" + secrets.token_hex(16), "POST", "", tenant_id=self.job.context["tenant"])
+        called: Json = self.job.context["called"]
+        record.note(
+            generation_id=record.request_id,
+            request_id=self.job.request_id or called["request_id"],
+            tenant=called["tenant"],
+            operation=ASK_MODEL.name,
+            provider=target.provider.name,
+            vendor=target.provider.vendor.name,
+            account=target.account.name,
+            public_ids=[called["thread"], called["run"]],
+            upstream_ids=[self._claim.thread, self._claim.run],
+            thread=called["thread"],
+            run=called["run"],
+            takeovers=self.job.takeovers or None,
+            model=self._run["model"],
+            upstream_model=generation.model,
+        )
+        return record
 
     async def _conclude(self, writing: Writing) -> bool:
         """What follows from how a generation ended. Whether another does."""
@@ -327,10 +369,11 @@ class Working:
         await self._end_stopped("cancelled", whole, used)
         return False
 
-    async def _generate(self, target: Target, generation: Generation, writing: Writing) -> None:
+    async def _generate(
+        self, target: Target, generation: Generation, writing: Writing, record: Record, before: Before
+    ) -> None:
         """Until the model has ended or the run is to stop. Raises ClaimLost."""
-        record = Record("gen_" + secrets.token_hex(12), "POST", "")
-        listening = asyncio.create_task(self._listen(target, generation, record), name="run.listen")
+        listening = asyncio.create_task(self._listen(target, generation, record, before), name="run.listen")
         heard = self._heard
         try:
             while writing.end is None and heard.stop is None:
@@ -352,15 +395,29 @@ class Working:
                         raise ClaimLost
         finally:
             await end([listening])
-            self._note(target, generation, writing, record)
+            # What was used was used, though nobody listens to the rest any more.
+            writing.take([delta for delta in heard.deltas if isinstance(delta, Usage)])
+            heard.deltas = []
+            self.used = objects.added_usage(self._transcript.used, writing.usage)
+            self._note(writing, record)
 
-    async def _listen(self, target: Target, generation: Generation, record: Record) -> None:
+    async def _listen(self, target: Target, generation: Generation, record: Record, before: Before) -> None:
         patience_s = max(0.0, self._claim.expires_at - self._clock())
         is_whole = False
         try:
-            asking = self._asking(target, generation, record, thread=self._claim.thread, patience_s=patience_s)
+            thread = self._claim.thread
+            asking = self._asking(
+                target,
+                generation,
+                record,
+                before=before,
+                unheard=lambda usage: self._hear([usage]),
+                thread=thread,
+                patience_s=patience_s,
+            )
             async with aclosing(asking) as said:
                 async for deltas in said:
+                    record.first_byte()
                     is_whole = isinstance(deltas[-1], Finish | Failure)
                     self._hear(deltas)
         except Exception:
@@ -372,27 +429,19 @@ class Working:
         self._heard.deltas += deltas
         self._heard.stirred.set()
 
-    def _note(self, target: Target, generation: Generation, writing: Writing, record: Record) -> None:
-        """The line of one call of a model."""
-        ended, usage = writing.end, writing.usage or {}
+    def _note(self, writing: Writing, record: Record) -> None:
+        """The line of one call of a model, and what the trail has to say of it."""
+        ended, attempts = writing.end, record.attempts
+        record.note(usage=writing.usage, status=attempts[-1].get("status") if attempts else None)
+        match ended:
+            case Finish(reason):
+                record.note(outcome="done", finish_reason=reason)
+            case Failure(code):
+                record.note(outcome="failed", error_code=code, error=ended.message)
+            case None:
+                record.note(outcome="stopped" if self._heard.stop is not None else "broken_off")
         emit = log.warning if isinstance(ended, Failure) else log.info
-        emit(
-            "generation.done",
-            generation_id=record.request_id,
-            tenant_id=self.job.context["tenant"],
-            provider=target.provider.name,
-            account=target.account.name,
-            model=self._run["model"],
-            upstream_model=generation.model,
-            thread=self._claim.thread,
-            upstream_id=self._claim.run,
-            outcome=ended.reason if isinstance(ended, Finish) else ended.code if ended is not None else "stopped",
-            error=ended.message if isinstance(ended, Failure) else None,
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
-            attempts=record.attempts,
-            duration_s=record.elapsed_s(),
-        )
+        emit("generation.done", **record.shown(), attempts=attempts, duration_s=record.elapsed_s())
 
     # --- ending ------------------------------------------------------------------------------------------------------
     async def _stop(self, why: Stop, writing: Writing) -> None:

@@ -245,6 +245,10 @@ class Writing:
         """What the model said, once the generation has ended, for the next one to hear."""
         return as_round(self._round, self._whole, self.calls)
 
+    def said(self) -> Json:
+        """All that the model has said, for the audit trail."""
+        return {"content": self._content(), "tool_calls": self.calls, "usage": self.usage}
+
     def wait(self) -> Written:
         """The message is whole, the calls wait for their outputs."""
         now = int(self._clock())

@@ -69,7 +69,7 @@ def test_it_is_a_schema() -> None:
 
 def test_it_has_every_kind_that_the_code_writes() -> None:
     sources = [*(ROOT / "gateway/audit").glob("*.py"), ROOT / "gateway/auditing.py"]
-    kind = re.compile(r'"((?:request|run|operator|config|tenant|bodies|file|trail)\.[a-z]+)"')
+    kind = re.compile(r'"((?:request|generation|run|operator|config|tenant|bodies|file|trail)\.[a-z]+)"')
     found = {each for path in sources for each in kind.findall(path.read_text())}
     assert found - {"file.left"} == set(KINDS)  # that is a note of `audit verify`
 
@@ -79,6 +79,9 @@ def test_it_has_the_facts_of_requests() -> None:
     assert facts_of("request.started").keys() == {*records._IDENTIFYING, *always}
     ended = {"outcome", "attempts", "attempts_total", "duration_s"}
     assert facts_of("request.finished").keys() == {*records._IDENTIFYING, *records._LEARNT, *always, *ended}
+    known, learnt = records._OF_GENERATION, records._LEARNT_OF_GENERATION
+    assert facts_of("generation.started").keys() == {*known, *always}
+    assert facts_of("generation.finished").keys() == {*known, *learnt, *always, *ended}
 
 
 FORMS = {
@@ -159,6 +162,17 @@ async def speak(gateway: Running) -> None:
     await gateway.call("POST", "/v1/threads", {}, tenant="bob", headers={"Idempotency-Key": "a"})
 
 
+async def be_served(gateway: Running) -> None:
+    """The same over a model, which calls a tool."""
+    path = "/providers/openai_chat/v1"
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    _, assistant, _ = await gateway.call("POST", f"{path}/assistants", {"model": "m", "tools": tools})
+    thread = {"messages": [{"role": "user", "content": "call add"}]}
+    body = {"assistant_id": assistant["id"], "thread": thread}
+    status, _, _ = await gateway.call("POST", f"{path}/threads/runs", body)
+    assert status == 200
+
+
 async def test_every_kind_of_record_is_as_it_says(
     start_vendor: StartVendor,
     start_gateway: StartGateway,
@@ -169,8 +183,8 @@ async def test_every_kind_of_record_is_as_it_says(
     events: Events,
 ) -> None:
     """A gateway's whole life: requests, acts, a reload, an erasure, a full disk, a crash, retention."""
-    vendor, folder = await start_vendor("openai"), tmp_path / "audit"
-    found = await live(vendor, valkey, session, tmp_path, folder, monkeypatch)
+    vendor, model, folder = await start_vendor("openai"), await start_vendor("openai_chat"), tmp_path / "audit"
+    found = await live([vendor, model], valkey, session, tmp_path, folder, monkeypatch)
     crash(folder)
     bind(folder, "r")
     found += read(folder)
@@ -183,27 +197,28 @@ async def test_every_kind_of_record_is_as_it_says(
 
 
 async def live(
-    vendor: Vendor,
+    vendors: Sequence[Vendor],
     valkey: str,
     session: aiohttp.ClientSession,
     tmp_path: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[Mapping[str, Any]]:
-    settings = settings_for([vendor], valkey)
+    settings = settings_for(vendors, valkey)
     audited(folder, policy=[{"level": "full"}])(settings)
-    config = load_settings(settings, tmp_path, environ_for([vendor]))
+    config = load_settings(settings, tmp_path, environ_for(vendors))
     app = App(config, lambda files: config)
     await app.start()
     try:
         gateway = Running(app, session)
         await speak(gateway)
+        await be_served(gateway)
         assert app.shared is not None
         assert app.reloading is not None
         app.reloading.reload_soon("SIGHUP")
         await app.shared.acts.add(Act("ann@desk", "rest", "key", "openai/acme/one", 1_800_000_000, "too hot"))
         app.shared.switches.mark_erased("bob", "asked for", with_usage=False)
-        wanted = {"run.settled", "operator.acted", "config.reloaded", "tenant.erased"}
+        wanted = {"generation.finished", "run.settled", "operator.acted", "config.reloaded", "tenant.erased"}
         await eventually(lambda: wanted <= {each["kind"] for each in read(folder)})
         await fill_the_disk(gateway, monkeypatch)
         await eventually(lambda: "trail.gap" in {each["kind"] for each in read(folder)})

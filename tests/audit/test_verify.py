@@ -274,6 +274,20 @@ def test_requests_that_never_finished_are_named(tmp_path: Path) -> None:
     assert [each.state for each in report.sets] == ["live", "sealed"]
 
 
+def test_calls_of_models_that_never_finished_are_named_by_their_own_ids(tmp_path: Path) -> None:
+    """Beside the request that led to them, which is over long before."""
+    written = write(tmp_path, 0)
+    written.append([entry("request.started", request_id="a"), entry("request.finished", request_id="a")])
+    for name in ("gen_1", "gen_2"):
+        facts = {"generation_id": name, "request_id": "a", "operation": "ask_model", "tenant": "shop"}
+        written.append([entry("generation.started", **facts)])
+    written.append([entry("generation.finished", generation_id="gen_1", request_id="a")])
+    [report] = verify(tmp_path).sets
+    assert [(each.request_id, each.operation, each.tenant) for each in report.unfinished] == [
+        ("gen_2", "ask_model", "shop")
+    ]
+
+
 def test_a_torn_line_counts_unless_a_process_is_at_it(tmp_path: Path) -> None:
     written = write(tmp_path, 3)
     with (tmp_path / ONE).open("ab") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 
 import openai
 import pytest
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
+from gateway.ending import end
+from gateway.engine.store.messages import Messages
 from gateway.sse import Event, EventParser
+from gateway.store.connection import StoreAway
 from tests.conftest import TENANT_KEYS, Events, Running, eventually
 from tests.engine.conftest import Stage, StartServing
 from tests.engine.scripted_model import ScriptedModel, calls, says, text
@@ -70,12 +77,11 @@ class Listener:
         return self
 
 
-def abandon(gateway: Running) -> None:
+async def abandon(gateway: Running) -> None:
     """As good as dead: it renews nothing, takes nothing over, and its work stands still."""
     running = gateway.app.running
     assert running is not None
-    for task in running._upkeep:
-        task.cancel()
+    await end(running._upkeep)
 
 
 # --- replicas ---------------------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ async def test_a_run_of_a_dead_replica_is_taken_over(
     thread, assistant = await make(dead)
     heard = Listener(dead, "POST", f"/v1/threads/{thread}/runs", {"assistant_id": assistant, "stream": True})
     await heard.listen(until="thread.message.delta")
-    abandon(dead)
+    await abandon(dead)
     async with alive.sdk() as sdk:
         [run] = (await sdk.beta.threads.runs.list(thread)).data
         again = await Listener(
@@ -121,7 +127,7 @@ async def test_tool_outputs_outlive_the_replica_that_took_them(
         outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
         await sdk.beta.threads.runs.submit_tool_outputs(run.id, thread_id=thread, tool_outputs=outputs)
         await eventually(lambda: len(model.journal) == 2)
-    abandon(dead)
+    await abandon(dead)
     async with alive.sdk() as sdk:
         run = await sdk.beta.threads.runs.poll(run.id, thread, poll_interval_ms=20)
         assert run.status == "completed"
@@ -245,6 +251,26 @@ async def test_a_run_expires(stage: Stage, monkeypatch: pytest.MonkeyPatch, even
     assert (await run_of(stage, thread)).status == "completed"
 
 
+async def test_threads_that_nobody_uses_are_deleted_where_that_is_wanted(
+    model: ScriptedModel, start_serving: StartServing, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """After the time that is configured, and not before; by default never."""
+
+    def two_days(settings: dict[str, Any]) -> None:
+        settings["store"]["keep_unused_threads_s"] = 2 * 86_400
+
+    keeping, deleting = await start_serving(model), await start_serving(model, change=two_days)
+    thread, _ = await make(keeping)
+    before = time.time()
+    for gateway, days, status in ((keeping, 1000, 200), (deleting, 1.9, 200), (deleting, 2.1, 404)):
+        running = gateway.app.running
+        assert running is not None
+        monkeypatch.setattr(running, "_clock", lambda days=days: before + days * 86_400)
+        await running.forget()
+        assert (await gateway.call("GET", f"/v1/threads/{thread}"))[0] == status
+    assert [event["count"] for event in events.named("threads.forgotten")] == [1]
+
+
 # --- the store --------------------------------------------------------------------------------------------------------
 async def test_a_generation_outlives_a_store_that_stands_still(
     own_valkey: OwnValkey, model: ScriptedModel, start_serving: StartServing
@@ -276,6 +302,37 @@ async def test_a_generation_outlives_a_store_that_stands_still(
     async with gateway.sdk() as sdk:
         [message, _] = (await sdk.beta.threads.messages.list(thread)).data
         assert message.content[0].text.value == "Hm, and more"  # type: ignore[union-attr]
+
+
+async def test_a_write_whose_answer_was_lost_is_not_done_twice(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by an SDK that repeats what failed, nor by a repeat with the same key, which is told where to look."""
+    append = Messages.append
+
+    async def loses(self: Messages, *given: Any, **more: Any) -> Any:
+        await append(self, *given, **more)
+        raise StoreAway("lost") from why
+
+    thread = await stage.thread()
+    path, said = f"/v1/threads/{thread}/messages", {"role": "user", "content": "x"}
+    key = {"Idempotency-Key": "once"}
+    monkeypatch.setattr(Messages, "append", loses)
+    why: Exception
+    for failed in (RedisTimeout("Timeout reading"), RedisConnectionError("Connection closed by server.")):
+        why = failed
+        status, answer, headers = await stage.gateway.call("POST", path, said)
+        assert (status, answer["error"]["code"]) == (503, "store_unavailable")
+        assert headers["x-should-retry"] == "false"
+        assert "look whether" in answer["error"]["message"]
+    why = BusyLoadingError("it loads its data")
+    _, _, headers = await stage.gateway.call("POST", path, said)
+    assert "x-should-retry" not in headers
+    why = RedisTimeout("Timeout reading")
+    assert (await stage.gateway.call("POST", path, said, headers=key))[0] == 503
+    monkeypatch.undo()
+    for _ in range(2):
+        status, answer, _ = await stage.gateway.call("POST", path, said, headers=key)
+        assert (status, answer["error"]["code"]) == (409, "outcome_unknown")
+    assert await texts(stage, thread) == ["Hello?", *["x"] * 4]
 
 
 def _hasty_store(settings: dict[str, Any]) -> None:

@@ -422,7 +422,8 @@ async def test_a_call_that_failed_before_it_answered_is_made_again(stage: Stage,
     assert (await run_of(stage, thread)).status == "completed"
     [done] = events.named("generation.done")
     assert [attempt["status"] for attempt in done["attempts"]] == [503, 200]
-    assert (done["outcome"], done["prompt_tokens"], done["upstream_model"]) == ("stop", 10, "m-1")
+    assert (done["outcome"], done["finish_reason"], done["upstream_model"]) == ("done", "stop", "m-1")
+    assert done["usage"]["prompt_tokens"] == 10
 
 
 async def test_a_thread_keeps_to_one_key_where_keys_stick(model: ScriptedModel, start_serving: StartServing) -> None:

@@ -1,5 +1,5 @@
 """Assistants: they belong to a provider's account, as they would at a vendor, and are listed in the order of creation.
-Which tenant made one is known further out, by its public id and the owner index."""
+Which tenant made one is known further out, by its public id and the owner index, and here for its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.engine.store.documents import ASSISTANT_PATCHES, Document, as_patches, assemble, encode, fields_of
+from gateway.engine.store.holdings import Holding, Holdings
 from gateway.engine.store.ids import mint_word
 from gateway.engine.store.keys import assistant_keys
 from gateway.engine.store.lists import PAGE, Page, Window, read_page
@@ -69,14 +70,16 @@ return {has_more, was_deleted, contents(D, ids, {unpack(ARGV, 5)})}
 class Assistants:
     """All of them. `account` is the route of one."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, holdings: Holdings) -> None:
         self._store = store
+        self._holdings = holdings
 
     def _keys(self, account: str) -> list[str]:
         return assistant_keys(self._store, account)
 
-    async def create(self, account: str, assistant: Document) -> Done:
-        """Raises StoreAway, as all of these do."""
+    async def create(self, account: str, assistant: Document, *, tenant: str, now: float) -> Done:
+        """Raises StoreAway, as all of these do. `tenant` is whose it is, by id."""
+        await self._holdings.note(tenant, Holding("assistant", assistant["id"], account), now)
         await run_script(self._store, _CREATE, self._keys(account), assistant["id"], encode(assistant))
         return Done()
 
@@ -92,10 +95,16 @@ class Assistants:
         found = await run_script(self._store, _MODIFY, self._keys(account), assistant, len(fields), *fields, *patches)
         return assemble(found) if found else Absent("assistant")
 
-    async def delete(self, account: str, assistant: str) -> Done | Absent:
+    async def delete(self, account: str, assistant: str, *, tenant: str) -> Done | Absent:
+        if not await self.erase(account, assistant):
+            return Absent("assistant")
+        await self._holdings.forget(tenant, Holding("assistant", assistant, account))
+        return Done()
+
+    async def erase(self, account: str, assistant: str) -> bool:
+        """Delete it for one who goes through the holdings. Whether it was there."""
         fields = fields_of(assistant, ASSISTANT_PATCHES)
-        was = await run_script(self._store, _DELETE, self._keys(account), assistant, mint_word(), *fields)
-        return Done() if was else Absent("assistant")
+        return bool(await run_script(self._store, _DELETE, self._keys(account), assistant, mint_word(), *fields))
 
     async def list(self, account: str, window: Window) -> Page | UnknownCursor:
         answer = await run_script(self._store, _LIST, self._keys(account), *window.words(), *ASSISTANT_PATCHES)

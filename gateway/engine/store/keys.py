@@ -1,7 +1,8 @@
 """The names of the keys. Everything of a thread is in one slot, and so are an account's assistants.
 
     {thread}:t            HASH    the thread and its patches; n, the last place given; users, how many messages of
-                                  users; used, when it was last written to. Deleted: only the deletion's mark
+                                  users; used, when it was last written to; tenant, whose it is. Deleted: only the
+                                  deletion's mark, and the tenant
     {thread}:m, :mi       HASH, ZSET    messages: id → document, `id:patch` → patch; id → place
     {thread}:r, :ri       HASH, ZSET    runs alike; `id:closed` → place of its end, the fence and cancellation by which
     {thread}:s, :si       HASH, ZSET    steps of all runs alike
@@ -14,6 +15,7 @@
     leases:{l0}…          ZSET    thread:run → deadline
     gc:{g0}…              ZSET    thread → last use, up to an hour late
     deleted-threads       ZSET    thread → when it was deleted
+    holdings:{tenant}     ZSET    thread:id:, assistant:id:route → when it was made
 
 The gateway's prefix comes before all of them.
 """

@@ -18,10 +18,11 @@ from typing import Any
 from gateway.engine.store.documents import Document, decode, encode
 from gateway.engine.store.endings import END, Ending, interrupted_message, interrupted_step
 from gateway.engine.store.events import HELD
+from gateway.engine.store.expiring import expiry_events
 from gateway.engine.store.ids import mint_word
 from gateway.engine.store.keys import NAMES, lease_keys, shard_of, thread_key, thread_keys
 from gateway.engine.store.results import Claim, Lost, RunStatus, Written
-from gateway.engine.store.scripts import read_fields, run_often, run_script
+from gateway.engine.store.scripts import read_hash, run_often, run_script
 from gateway.store.coalescer import Script
 from gateway.store.connection import Store, StoreAway
 
@@ -40,7 +41,9 @@ if status ~= 'requires_action' then redis.call('HSET', A, 'lease', ARGV[3]) end
 return {'ok', status}
 """
 )
-# ARGV: run, now, fence, owner, lease, patches of an ending by expiry, patches of what is interrupted.
+# ARGV: run, now, fence, owner, lease, patches of an ending by expiry, patches of what is interrupted, whether the run
+# tells events though none is stored, events of an end by expiry. These begin a new epoch: the holder may have told more
+# than it has stored.
 _TAKE = Script(
     NAMES
     + END
@@ -56,6 +59,9 @@ local a = redis.call('HGETALL', A)
 for i = 1, #a, 2 do of[a[i]] = a[i + 1] end
 
 if now >= tonumber(of.expires) then
+  if #ARGV > 11 and (ARGV[11] == '1' or redis.call('EXISTS', EV) == 1) then
+    add_events(redis.call('HINCRBY', A, 'epoch', 1), 12)
+  end
   end_run(fence, ARGV[6], ARGV[7], ARGV[8])
   return {'expired'}
 end
@@ -208,9 +214,14 @@ class Leases:
     async def _take(self, thread: str, run: str, deadline: float, now: float) -> Taken | Expired | None:
         """None: nothing to be done about it."""
         # Its context never changes, and is not there any more once it has ended.
-        at_work, context = await read_fields(self._store, thread_key(self._store, thread, "a"), ("run", "context"))
+        at_work = await self._at_work(thread)
+        context = at_work.get("context")
         fence = mint_word()
         lease = now + self._lease_s
+        ending = Ending("expired", now)
+        is_known = at_work.get("run") == run.encode()
+        is_over = is_known and now >= float(at_work["expires"])
+        told = await expiry_events(self._store, thread, run, at_work, ending) if is_over else []
         outcome, *said = await run_script(
             self._store,
             _TAKE,
@@ -220,12 +231,13 @@ class Leases:
             fence,
             self.owner,
             repr(lease),
-            *Ending("expired", now).patches(),
+            *ending.patches(),
             encode(interrupted_message(now, "run_failed")),
             encode(interrupted_step(now)),
+            int(any(decode(at_work[said]).get("is_streamed") for said in ("context", "outputs") if said in at_work)),
+            *(word for number, event in enumerate(told, start=1) for word in (number, *event)),
         )
         member = f"{thread}:{run}"
-        is_known = context is not None and at_work == run.encode()
         match outcome:
             case b"taken" if is_known:
                 taken = _taken(thread, run, fence, decode(context or b"{}"), said[0])
@@ -242,6 +254,11 @@ class Leases:
             case b"absent" if now - deadline >= ORPHAN_S:
                 await self._unlist(thread, member)
         return None
+
+    async def _at_work(self, thread: str) -> dict[str, bytes]:
+        """What the thread knows of its run in work, by field."""
+        found = await read_hash(self._store, thread_key(self._store, thread, "a"))
+        return {field.decode(): value for field, value in found.items()}
 
     def _deadline(self, claim: Claim, now: float) -> float:
         """A run that has expired is everybody's to end, its holder's too."""

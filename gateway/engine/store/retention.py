@@ -25,8 +25,9 @@ class Retention:
         self._activity = activity
 
     async def sweep(self, *, now: float, keep_s: float | None, limit: int = 100) -> list[str]:
-        """Delete threads that were not written to for `keep_s` (None: none is too old), at most `limit`; tells which.
-        To be called again until none is left. Raises StoreAway."""
+        """Forget all traces that are old enough, `limit` at a time, and delete threads that were not written to for
+        `keep_s` (None: none is too old), at most `limit`; tells which. To be called again until none is left. Raises
+        StoreAway."""
         await self._forget_traces(now, limit)
         return [] if keep_s is None else await self._delete_old(now, keep_s, limit)
 
@@ -43,9 +44,10 @@ class Retention:
 
     async def _forget_traces(self, now: float, limit: int) -> None:
         key = self._activity.deleted_key
-        for thread in await self._listed(key, now - TRACE_S, limit):
-            await run_script(self._store, _FORGET, [thread_key(self._store, thread, "t")])
-            await self._store.run(lambda redis, thread=thread: redis.zrem(key, thread))  # type: ignore[misc]
+        while threads := await self._listed(key, now - TRACE_S, limit):
+            for thread in threads:
+                await run_script(self._store, _FORGET, [thread_key(self._store, thread, "t")])
+            await self._store.run(lambda redis, threads=threads: redis.zrem(key, *threads))  # type: ignore[misc]
 
     async def _listed(self, key: str, until: float, count: int) -> list[str]:
         if count <= 0:

@@ -136,6 +136,15 @@ class Started:
     context: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that waits for tool outputs, and what it has used by then."""
+
+    run: str
+    context: Document
+    usage: Document | None
+
+
 class Runs:
     """The runs of all threads. Each raises StoreAway. `owner` names this process, for people."""
 
@@ -193,6 +202,14 @@ class Runs:
         fixed, live = await run_script(self._store, _GET, thread_keys(self._store, thread), *fields)
         return _with_live(assemble(fixed), live) or Absent("run")
 
+    async def waiting(self, thread: str) -> Waiting | None:
+        """The thread's run, if it waits for tool outputs."""
+        key = thread_key(self._store, thread, "a")
+        run, status, context, usage = await read_fields(self._store, key, ("run", "status", "context", "usage"))
+        if run is None or context is None or status != b"requires_action":
+            return None
+        return Waiting(run.decode(), decode(context), None if usage is None else decode(usage))
+
     async def modify(self, thread: str, run: str, metadata: Mapping[str, Any] | None) -> Document | Absent:
         """The run with this metadata; only that can change."""
         fields = fields_of(run, RUN_PATCHES)
@@ -236,20 +253,22 @@ class Runs:
         outputs: Sequence[Mapping[str, Any]],
         *,
         telling: Mapping[str, bool] | None = None,
+        request_id: str | None = None,
         now: float,
     ) -> Started | Absent | WrongStatus | WrongOutputs:
         """Queue a run that waits, with the outputs of all its calls (`tool_call_id`, `output`): now it is the caller's
-        to work on. Past its time it is as good as expired. `telling`, how its events are told, is kept with the
-        outputs."""
+        to work on. Past its time it is as good as expired. `telling`, how its events are told, and `request_id` are
+        kept with the outputs."""
+        submitted = {"tool_outputs": list(outputs), **(telling or {}), "request_id": request_id}
         for _ in range(_SUBMIT_TRIES):
-            result = await self._submit(thread, run, outputs, telling or {}, now)
+            result = await self._submit(thread, run, submitted, now)
             if result is not None:
                 return result
         # Each time it was claimed anew between reading and writing.
         return WrongStatus("queued")
 
     async def _submit(
-        self, thread: str, run: str, outputs: Sequence[Mapping[str, Any]], telling: Mapping[str, bool], now: float
+        self, thread: str, run: str, submitted: Mapping[str, Any], now: float
     ) -> Started | Absent | WrongStatus | WrongOutputs | None:
         """None when the run has changed since it was read."""
         # The fence first: calls that are read after it can only be of its round or of a later one, and then it is old.
@@ -263,11 +282,10 @@ class Runs:
         if now >= float(expires or 0):
             return WrongStatus("expired")
         expected = tuple(call["id"] for call in seen["required_action"]["submit_tool_outputs"]["tool_calls"])
-        got = tuple(output.get("tool_call_id", "") for output in outputs)
+        got = tuple(output.get("tool_call_id", "") for output in submitted["tool_outputs"])
         if sorted(expected) != sorted(got):
             return WrongOutputs(expected, got)
         assert fence is not None
-        submitted = {"tool_outputs": list(outputs), **telling}
         return await self._resume(Claim(thread, run, mint_word(), 0, float(expires or 0)), fence, submitted, now)
 
     async def _resume(self, claim: Claim, fence: bytes, submitted: Mapping[str, Any], now: float) -> Started | None:

@@ -34,6 +34,16 @@ async def read_fields(store: Store, key: str, fields: Sequence[str]) -> list[byt
     return await store.run(lambda redis: _read(redis, key, fields))
 
 
+async def read_hash(store: Store, key: str) -> dict[bytes, bytes]:
+    """All fields of a small hash. Raises StoreAway."""
+    return await store.run(lambda redis: _read_all(redis, key))
+
+
+async def _read_all(redis: Redis, key: str) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = await redis.execute_command("HGETALL", key, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
+    return found
+
+
 async def _read(redis: Redis, key: str, fields: Sequence[str]) -> list[bytes | None]:
     found: list[bytes | None] = await redis.execute_command("HMGET", key, *fields, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
     return found

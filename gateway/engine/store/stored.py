@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.engine.store.activity import Activity
 from gateway.engine.store.assistants import Assistants
+from gateway.engine.store.holdings import Holdings
 from gateway.engine.store.leases import LEASE_S, Leases
 from gateway.engine.store.messages import Messages
 from gateway.engine.store.retention import Retention
@@ -23,6 +24,7 @@ class Stored:
 
     store: Store
     leases: Leases
+    holdings: Holdings
     assistants: Assistants
     threads: Threads
     messages: Messages
@@ -37,11 +39,13 @@ def open_stored(store: Store, *, owner: str) -> Stored:
     """`owner` names this process, for people."""
     activity = Activity(store)
     leases = Leases(store, owner=owner, lease_s=LEASE_S)
-    threads = Threads(store, activity)
+    holdings = Holdings(store)
+    threads = Threads(store, activity, holdings)
     return Stored(
         store=store,
         leases=leases,
-        assistants=Assistants(store),
+        holdings=holdings,
+        assistants=Assistants(store, holdings),
         threads=threads,
         messages=Messages(store, activity),
         runs=Runs(store, activity, leases),

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.engine.store.activity import Activity
 from gateway.engine.store.documents import THREAD_PATCHES, Document, as_patches, assemble, encode
+from gateway.engine.store.holdings import Holding, Holdings
 from gateway.engine.store.ids import mint_word
 from gateway.engine.store.keys import NAMES, events_key, thread_key, thread_keys
 from gateway.engine.store.messages import APPEND, as_words
@@ -17,15 +18,16 @@ from gateway.store.connection import Store
 
 _FIELDS = ("object", *THREAD_PATCHES)
 _STREAMS_LIMIT = 100
+_STREAMS_ERASED = 4000
 
-# ARGV: document, now, messages.
+# ARGV: document, now, tenant, messages.
 _CREATE = Script(
     NAMES
     + APPEND
     + """
 if redis.call('EXISTS', T) == 0 then
-  redis.call('HSET', T, 'object', ARGV[1], 'used', ARGV[2])
-  append(3)
+  redis.call('HSET', T, 'object', ARGV[1], 'used', ARGV[2], 'tenant', ARGV[3])
+  append(4)
 end
 return 1
 """
@@ -52,18 +54,27 @@ redis.call('HSET', T, 'tool_resources', ARGV[2])
 return 'done'
 """
 )
-# KEYS: the thread's, then streams. ARGV: mark, the latest time of use at which it is still deleted. A thread that was
-# used since stays.
+# KEYS: the thread's, then streams. ARGV: mark, the latest time of use at which it is still deleted, and 1 to erase it.
+# A thread that was used since stays. Of an erased one nobody is to know whose it was, and none that is about to be made
+# may come after.
 _DELETE = Script(
     NAMES
     + """
-local found = redis.call('HMGET', T, 'deleted', 'object', 'used')
-if found[1] then return found[1] == ARGV[1] and 'deleted' or 'absent' end
-if not found[2] then return 'absent' end
-if ARGV[2] ~= '' and (tonumber(found[3]) > tonumber(ARGV[2]) or redis.call('EXISTS', A) == 1) then return 'used' end
+local found = redis.call('HMGET', T, 'deleted', 'object', 'used', 'tenant')
+local is_erased = ARGV[3] == '1'
+if is_erased and not found[2] then redis.call('HDEL', T, 'tenant') end
+if found[1] then return {found[1] == ARGV[1] and 'deleted' or 'absent', found[4]} end
+if not found[2] then
+  if is_erased then redis.call('HSET', T, 'deleted', ARGV[1]) end
+  return {'absent', ''}
+end
+if ARGV[2] ~= '' and (tonumber(found[3]) > tonumber(ARGV[2]) or redis.call('EXISTS', A) == 1) then
+  return {'used', ''}
+end
 redis.call('UNLINK', unpack(KEYS))
 redis.call('HSET', T, 'deleted', ARGV[1])
-return 'deleted'
+if not is_erased then redis.call('HSET', T, 'tenant', found[4]) end
+return {'deleted', found[4]}
 """
 )
 
@@ -71,15 +82,17 @@ return 'deleted'
 class Threads:
     """All of them."""
 
-    def __init__(self, store: Store, activity: Activity) -> None:
+    def __init__(self, store: Store, activity: Activity, holdings: Holdings) -> None:
         self._store = store
         self._activity = activity
+        self._holdings = holdings
 
-    async def create(self, thread: Document, messages: Sequence[Document], *, now: float) -> Done:
-        """Raises StoreAway, as all of these do."""
+    async def create(self, thread: Document, messages: Sequence[Document], *, tenant: str, now: float) -> Done:
+        """Raises StoreAway, as all of these do. `tenant` is whose it is, by id."""
+        await self._holdings.note(tenant, Holding("thread", thread["id"]), now)
         await self._activity.note(thread["id"], now)
         keys = thread_keys(self._store, thread["id"])
-        await run_script(self._store, _CREATE, keys, encode(thread), repr(now), *as_words(messages))
+        await run_script(self._store, _CREATE, keys, encode(thread), repr(now), tenant, *as_words(messages))
         return Done()
 
     async def get(self, thread: str) -> Document | Absent:
@@ -107,25 +120,34 @@ class Threads:
 
     async def delete(self, thread: str, *, now: float) -> Done | Absent:
         """With everything below it. Whoever works on a run of it finds it gone at the next write."""
-        return Done() if await self._delete(thread, now, None) == b"deleted" else Absent("thread")
+        return Done() if await self._delete(thread, now) == b"deleted" else Absent("thread")
 
     async def delete_unused(self, thread: str, *, since: float, now: float) -> bool:
         """Delete it unless it was written to later than `since`, or has a run in work. Whether it is gone now."""
-        return await self._delete(thread, now, since) != b"used"
+        return await self._delete(thread, now, since=since) != b"used"
 
-    async def _delete(self, thread: str, now: float, since: float | None) -> bytes:
+    async def erase(self, thread: str, *, now: float) -> bool:
+        """Delete it for one who goes through the holdings, and leave nothing that tells whose it was. Whether it was
+        there."""
+        return await self._delete(thread, now, is_erased=True) == b"deleted"
+
+    async def _delete(self, thread: str, now: float, *, since: float | None = None, is_erased: bool = False) -> bytes:
         # The trace it leaves must be found again, by `Retention`, even if this ends between the two.
         await self._activity.note_deletion(thread, now)
-        streams = await self._streams(thread)
+        streams = await self._streams(thread, _STREAMS_ERASED if is_erased else _STREAMS_LIMIT)
         until = "" if since is None else repr(since)
         keys = [*thread_keys(self._store, thread), *streams]
-        answer: bytes = await run_script(self._store, _DELETE, keys, mint_word(), until)
-        if answer != b"used":
+        answer: tuple[bytes, bytes | None]
+        answer = await run_script(self._store, _DELETE, keys, mint_word(), until, int(is_erased))
+        outcome, tenant = answer
+        if outcome != b"used":
             await self._activity.forget(thread)
-        return answer
+        if outcome == b"deleted" and tenant and not is_erased:
+            await self._holdings.forget(tenant.decode(), Holding("thread", thread))
+        return outcome
 
-    async def _streams(self, thread: str) -> list[str]:
+    async def _streams(self, thread: str, count: int) -> list[str]:
         """Of the latest runs. Those of runs before them have expired, or are about to."""
         index = thread_key(self._store, thread, "ri")
-        runs = await self._store.run(lambda redis: redis.zrange(index, 0, _STREAMS_LIMIT - 1, desc=True))
+        runs = await self._store.run(lambda redis: redis.zrange(index, 0, count - 1, desc=True))
         return [events_key(self._store, thread, str(run)) for run in runs]

@@ -18,6 +18,7 @@ from redis.crc import key_slot
 from gateway.engine.store import scripts
 from gateway.engine.store.activity import Activity
 from gateway.engine.store.assistants import Assistants
+from gateway.engine.store.holdings import Holdings
 from gateway.engine.store.leases import Leases
 from gateway.engine.store.messages import Messages
 from gateway.engine.store.retention import Retention
@@ -48,8 +49,9 @@ class Replica:
         self.store = store
         self.activity = Activity(store)
         self.leases = Leases(store, owner=owner, lease_s=5)
-        self.assistants = Assistants(store)
-        self.threads = Threads(store, self.activity)
+        self.holdings = Holdings(store)
+        self.assistants = Assistants(store, self.holdings)
+        self.threads = Threads(store, self.activity, self.holdings)
         self.messages = Messages(store, self.activity)
         self.runs = Runs(store, self.activity, self.leases)
         self.steps = Steps(store)

@@ -60,7 +60,7 @@ def assistant(**more: Any) -> dict[str, Any]:
 
 async def make_thread(at: Replica, *messages: dict[str, Any]) -> str:
     made = thread()
-    await at.threads.create(made, messages or (message(),), now=NOW)
+    await at.threads.create(made, messages or (message(),), tenant="alice", now=NOW)
     id_: str = made["id"]
     return id_
 

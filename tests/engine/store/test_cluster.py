@@ -68,9 +68,9 @@ async def _take_all_slots(redis: Redis) -> None:
 async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_replica: OpenReplica) -> None:
     first, second = await open_replica(cluster), await open_replica(cluster)
     account, made = "r1", assistant()
-    await first.assistants.create(account, made)
+    await first.assistants.create(account, made, tenant="alice", now=NOW)
     assert await first.assistants.modify(account, made["id"], {"name": "n"}) == made | {"name": "n"}
-    assert await first.assistants.delete(account, made["id"]) == Done()
+    assert await first.assistants.delete(account, made["id"], tenant="alice") == Done()
     assert await first.assistants.list(account, Window()) == Page((), False)
 
     kept, dropped = message(text="kept"), message()

@@ -7,15 +7,18 @@ from contextlib import aclosing
 import pytest
 from redis import Redis
 
+from gateway import codec
 from gateway.engine.store.endings import Ending
 from gateway.engine.store.events import KEPT_S, START, Event, EventId, EventsGone
 from gateway.engine.store.leases import Taken
+from gateway.engine.store.lists import Page, Window
 from gateway.engine.store.results import Claim, Written
 from gateway.engine.store.runs import Started
+from gateway.engine.store.work import Change
 from gateway.store.connection import StoreAway
 from tests.conftest import eventually
 from tests.engine.store.conftest import OpenReplica, Replica
-from tests.engine.store.objects import CALLS, NOW, OUTPUTS, make_run, make_thread
+from tests.engine.store.objects import CALLS, NOW, OUTPUTS, make_run, make_thread, message, run, step
 from tests.store.conftest import OwnValkey
 
 DELTA = "thread.message.delta"
@@ -34,6 +37,11 @@ async def told(stream: AsyncIterator[Event], until: str | None = None) -> list[s
             if data[-1] == until:
                 break
     return data
+
+
+async def collect(stream: AsyncIterator[Event]) -> list[Event]:
+    async with asyncio.timeout(10):
+        return [event async for event in stream]
 
 
 def numbers(first: int, last: int) -> list[str]:
@@ -276,7 +284,8 @@ async def test_a_stream_ends_with_its_run_whoever_ends_it(replica: Replica, othe
     stream = asyncio.create_task(told(other.events.subscribe(id_, told_of.run)))
     await _feed(other, id_, told_of)
     await other.leases.sweep(now=NOW + 600)
-    assert await stream == ["1", "[DONE]"]
+    first, end, done = await stream
+    assert (first, codec.loads(end.encode())["status"], done) == ("1", "expired", "[DONE]")
     await publisher.close()
     deleted = await make_run(replica, id_)
     publisher = replica.events.publish(deleted)
@@ -289,6 +298,54 @@ async def test_a_stream_ends_with_its_run_whoever_ends_it(replica: Replica, othe
     await publisher.close()
     with pytest.raises(EventsGone):
         await told(other.events.subscribe(id_, deleted.run))
+
+
+@pytest.mark.parametrize("has_told", [True, False], ids=["after a word", "before the first word was stored"])
+async def test_who_listens_hears_that_a_run_expired_whose_replica_is_gone(
+    replica: Replica, other: Replica, plain: Redis, has_told: bool
+) -> None:
+    """With what it left open, as its replica would have told it; and who comes later hears the same."""
+    id_ = await make_thread(replica)
+    created = run(expires_at=int(NOW) + 600, metadata={"a": "b"})
+    context = {"tenant": "alice", "is_streamed": True}
+    started = await replica.runs.create(id_, created, needs_user_message=True, context=context, now=NOW)
+    assert isinstance(started, Started)
+    claim = started.claim
+    await replica.work.start(claim, now=NOW)
+    begun, opened = message("assistant", status="in_progress"), step(claim, status="in_progress", _={"round": []})
+    await replica.work.write(claim, Change("begin", "message", begun), Change("begin", "step", opened))
+    publisher = replica.events.publish(claim)
+    if has_told:
+        publisher.send(*deltas(1, 2))
+        await publisher.flush()
+    own = asyncio.create_task(collect(replica.events.subscribe(id_, claim.run)))
+    stream = asyncio.create_task(collect(other.events.subscribe(id_, claim.run)))
+    await _feed(other, id_, claim)
+    await other.leases.sweep(now=NOW + 600)
+    heard = await stream
+    names = ["thread.message.incomplete", "thread.run.step.expired", "thread.run.expired", "done"]
+    assert [event.name for event in heard] == [*([DELTA, DELTA] if has_told else []), *names]
+    assert [str(event.id) for event in heard[-4:]] == ["2-1", "2-2", "2-3", "2-4"]
+    left, step_, ended = [codec.loads(event.data) for event in heard[-4:-1]]
+    page = await other.messages.list(id_, Window(limit=1))
+    assert isinstance(page, Page)
+    assert left == page.objects[0]
+    assert left["incomplete_details"] == {"reason": "run_expired"}
+    assert (step_["id"], step_["status"], "_" in step_) == (opened["id"], "expired", False)
+    assert ended == await other.runs.get(id_, claim.run)
+    assert (ended["status"], ended["started_at"], ended["metadata"]) == ("expired", int(NOW), {"a": "b"})
+    await publisher.close()
+    assert await own == heard
+    assert await collect(replica.events.subscribe(id_, claim.run, EventId(1, 2))) == heard[-4:]
+    [key] = plain.scan_iter(f"{replica.store.prefix}:*:ev:*")
+    assert 0 < plain.ttl(key) <= 900
+
+
+async def test_a_run_that_told_nothing_tells_no_end_either(replica: Replica, other: Replica, plain: Redis) -> None:
+    """Nobody listens, and a stream would take 4 KB."""
+    await make_run(replica, await make_thread(replica))
+    await other.leases.sweep(now=NOW + 600)
+    assert list(plain.scan_iter(f"{replica.store.prefix}:*:ev:*")) == []
 
 
 async def test_who_asks_for_what_is_not_kept_any_more_is_told(replica: Replica, other: Replica, plain: Redis) -> None:

@@ -178,7 +178,7 @@ async def test_cancelling_and_outputs_go_with_the_run(replica: Replica, other: R
     await other.runs.cancel(id_, waiting.run, now=NOW + 10)
     (taken,) = await replica.leases.sweep(now=NOW + 15)
     assert isinstance(taken, Taken)
-    outputs = {"tool_outputs": OUTPUTS, "is_streamed": False}
+    outputs = {"tool_outputs": OUTPUTS, "is_streamed": False, "request_id": None}
     assert (taken.status, taken.outputs, taken.claim.epoch) == ("cancelling", outputs, 3)
     # The step that waited for the outputs is there to be committed.
     assert (taken.interrupted_steps, taken.takeovers) == ((), 1)

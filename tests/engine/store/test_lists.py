@@ -65,8 +65,8 @@ async def lists(open_replica: OpenReplica) -> Lists:
         await at.work.finish(claim, Ending("completed", NOW))
     assistants = [assistant() for _ in range(9)]
     for one in assistants:
-        await at.assistants.create(ACME, one)
-    await at.assistants.delete(ACME, assistants[5]["id"])
+        await at.assistants.create(ACME, one, tenant="alice", now=NOW)
+    await at.assistants.delete(ACME, assistants[5]["id"], tenant="alice")
 
     async def of_run(window: Window) -> Any:
         return await at.messages.list(thread, window, run=runs[3])
@@ -143,35 +143,35 @@ async def test_traces_of_deletions_do_not_pile_up(replica: Replica, plain: Redis
     key = replica.store.key("asst", "{r1}", "gone")
     plain.hset(key, mapping={f"asst_{number}": f"{number}:x" for number in range(TRACES_LIMIT)})
     made = assistant()
-    await replica.assistants.create(ACME, made)
-    assert await replica.assistants.delete(ACME, made["id"]) == Done()
+    await replica.assistants.create(ACME, made, tenant="alice", now=NOW)
+    assert await replica.assistants.delete(ACME, made["id"], tenant="alice") == Done()
     assert plain.hlen(key) == 1
 
 
 # --- assistants -------------------------------------------------------------------------------------------------------
 async def test_assistants_are_made_changed_and_deleted(replica: Replica, plain: Redis) -> None:
     made = assistant(instructions="be short", tools=[])
-    assert await replica.assistants.create(ACME, made) == Done()
+    assert await replica.assistants.create(ACME, made, tenant="alice", now=NOW) == Done()
     assert await replica.assistants.get(ACME, made["id"]) == made
     changes = {"name": "n", "instructions": None, "tools": [{"type": "file_search"}]}
     assert await replica.assistants.modify(ACME, made["id"], changes) == made | changes
     assert await replica.assistants.modify(ACME, made["id"], {"name": "m"}) == made | changes | {"name": "m"}
     with pytest.raises(ValueError, match="cannot be changed: id"):
         await replica.assistants.modify(ACME, made["id"], {"id": "asst_other"})
-    assert await replica.assistants.delete(ACME, made["id"]) == Done()
-    assert await replica.assistants.delete(ACME, made["id"]) == Absent("assistant")
+    assert await replica.assistants.delete(ACME, made["id"], tenant="alice") == Done()
+    assert await replica.assistants.delete(ACME, made["id"], tenant="alice") == Absent("assistant")
     assert await replica.assistants.get(ACME, made["id"]) == Absent("assistant")
     assert await replica.assistants.modify(ACME, made["id"], changes) == Absent("assistant")
-    await replica.assistants.create(ACME, made)  # a late copy
+    await replica.assistants.create(ACME, made, tenant="alice", now=NOW)  # a late copy
     assert await replica.assistants.list(ACME, Window()) == Page((), False)
     assert plain.hkeys(replica.store.key("asst", "{r1}")) == ["n"]
 
 
 async def test_accounts_have_assistants_of_their_own(replica: Replica) -> None:
     made = assistant()
-    await replica.assistants.create(ACME, made)
+    await replica.assistants.create(ACME, made, tenant="alice", now=NOW)
     assert await replica.assistants.get(BOLT, made["id"]) == Absent("assistant")
-    assert await replica.assistants.delete(BOLT, made["id"]) == Absent("assistant")
+    assert await replica.assistants.delete(BOLT, made["id"], tenant="alice") == Absent("assistant")
     assert await replica.assistants.list(BOLT, Window()) == Page((), False)
     assert await replica.assistants.list(BOLT, Window(after=made["id"])) == UnknownCursor("after")
     assert await replica.assistants.get(ACME, mint("assistant")) == Absent("assistant")

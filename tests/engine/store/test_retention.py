@@ -73,9 +73,16 @@ async def test_nothing_is_left_of_a_deleted_thread_in_the_end(replica: Replica, 
     assert keys_of(plain, replica) == set()
 
 
+async def test_traces_go_however_many_there_are(replica: Replica, plain: Redis) -> None:
+    for _ in range(5):
+        await replica.threads.delete(await make_thread(replica), now=NOW)
+    await replica.retention.sweep(now=NOW + TRACE_S, keep_s=None, limit=2)
+    assert keys_of(plain, replica) == set()
+
+
 async def test_a_deletion_that_was_only_announced_deletes_nothing(replica: Replica) -> None:
     made = thread()
-    await replica.threads.create(made, [], now=NOW)
+    await replica.threads.create(made, [], tenant="alice", now=NOW)
     await replica.activity.note_deletion(made["id"], NOW)
     await replica.retention.sweep(now=NOW + 2 * TRACE_S, keep_s=None)
     assert await replica.threads.get(made["id"]) == made

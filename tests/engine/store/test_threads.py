@@ -21,7 +21,7 @@ def test_ids_are_of_letters_and_digits_and_never_the_same() -> None:
 
 async def test_a_thread_is_made_with_its_messages_in_order(replica: Replica) -> None:
     made = thread()
-    assert await replica.threads.create(made, [message(text=text) for text in "abc"], now=NOW) == Done()
+    assert await replica.threads.create(made, [message(text=text) for text in "abc"], tenant="alice", now=NOW) == Done()
     assert await replica.threads.get(made["id"]) == made
     assert await listed(replica, made["id"]) == ["a", "b", "c"]
 
@@ -30,7 +30,7 @@ async def test_json_comes_back_as_it_was(replica: Replica) -> None:
     """Lua's own JSON would make objects of empty lists and floats of large numbers."""
     made = thread() | {"tool_resources": {"code_interpreter": {"file_ids": []}}, "metadata": {"x": "\ud800 é 𝄞"}}
     exact = message(content=[], metadata={"n": 2**63, "f": 1.0, "none": None, "empty": {}})
-    await replica.threads.create(made, [exact], now=NOW)
+    await replica.threads.create(made, [exact], tenant="alice", now=NOW)
     assert await replica.threads.get(made["id"]) == made
     assert await replica.messages.get(made["id"], exact["id"]) == exact
 
@@ -97,9 +97,9 @@ async def test_a_deleted_thread_is_as_one_that_never_was(replica: Replica, other
 
 async def test_a_late_copy_of_a_creation_brings_no_deleted_thread_back(other: Replica) -> None:
     made = thread()
-    await other.threads.create(made, [], now=NOW)
+    await other.threads.create(made, [], tenant="alice", now=NOW)
     await other.threads.delete(made["id"], now=NOW)
-    await other.threads.create(made, [], now=NOW)
+    await other.threads.create(made, [], tenant="alice", now=NOW)
     assert await other.threads.get(made["id"]) == Absent("thread")
 
 
