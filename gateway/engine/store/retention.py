@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.engine.store.activity import SAMPLE_S, Activity
 from gateway.engine.store.keys import thread_key
 from gateway.engine.store.scripts import run_script
 from gateway.engine.store.threads import Threads
 from gateway.store.coalescer import Script
-from gateway.store.connection import Store
+from gateway.store.connection import Store, do_each
 
 TRACE_S = 3600.0
 """How long a deleted thread leaves a trace: far longer than a command can be late."""
@@ -43,9 +45,12 @@ class Retention:
 
     async def _forget_traces(self, now: float, limit: int) -> None:
         key = self._activity.deleted_key
-        for thread in await self._listed(key, now - TRACE_S, limit):
+
+        async def forget(thread: str) -> None:
             await run_script(self._store, _FORGET, [thread_key(self._store, thread, "t")])
-            await self._store.run(lambda redis, thread=thread: redis.zrem(key, thread))  # type: ignore[misc]
+            await self._store.run(lambda redis: redis.zrem(key, thread))
+
+        await do_each(partial(forget, thread) for thread in await self._listed(key, now - TRACE_S, limit))
 
     async def _listed(self, key: str, until: float, count: int) -> list[str]:
         if count <= 0:

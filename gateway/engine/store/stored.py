@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.engine.store.activity import Activity
 from gateway.engine.store.assistants import Assistants
-from gateway.engine.store.leases import LEASE_S, Leases
+from gateway.engine.store.leases import LEASE_S, LEASE_SHARDS, Leases
 from gateway.engine.store.messages import Messages
 from gateway.engine.store.retention import Retention
 from gateway.engine.store.run_events import RunEvents
@@ -36,7 +36,7 @@ class Stored:
 def open_stored(store: Store, *, owner: str) -> Stored:
     """`owner` names this process, for people."""
     activity = Activity(store)
-    leases = Leases(store, owner=owner, lease_s=LEASE_S)
+    leases = Leases(store, owner=owner, lease_s=LEASE_S, shards=LEASE_SHARDS if store.is_cluster else 1)
     threads = Threads(store, activity)
     return Stored(
         store=store,

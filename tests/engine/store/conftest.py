@@ -27,10 +27,15 @@ from gateway.engine.store.steps import Steps
 from gateway.engine.store.threads import Threads
 from gateway.engine.store.work import Work
 from gateway.store.connection import Store
+from tests.cluster import look_behind, on_both
 from tests.store.conftest import OwnValkey
 
 T = TypeVar("T")
 _numbers = count()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc)
 
 
 class TwiceStore(Store):
@@ -81,7 +86,7 @@ def prefix() -> str:
 @pytest.fixture
 def plain(valkey: str, prefix: str) -> Iterator[Redis]:
     """A client to look behind the gateway's back. It blocks. At the end nothing but events may have an expiry."""
-    with Redis.from_url(valkey, decode_responses=True) as client:
+    with look_behind(valkey, decode_responses=True) as client:
         yield client
         for key in client.scan_iter(f"{prefix}:*"):
             assert client.ttl(key) == -1 or ":ev:" in key, key

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from pathlib import Path
-
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from gateway.engine.store.endings import Ending
 from gateway.engine.store.leases import Taken
@@ -19,7 +11,7 @@ from gateway.engine.store.lists import Page, Window
 from gateway.engine.store.results import Done, Written
 from gateway.engine.store.runs import Started
 from gateway.engine.store.work import Change
-from gateway.store.embedded import find_binary
+from tests.cluster import ValkeyCluster
 from tests.engine.store.conftest import OpenReplica
 from tests.engine.store.objects import (
     CALLS,
@@ -34,39 +26,11 @@ from tests.engine.store.objects import (
 )
 
 
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[str]:
-    """One node that has all slots."""
-    with socket.socket() as one, socket.socket() as two:
-        for taken in (one, two):
-            taken.bind(("127.0.0.1", 0))
-        ports = [taken.getsockname()[1] for taken in (one, two)]
-    words = f"--port {ports[0]} --cluster-port {ports[1]} --bind 127.0.0.1 --cluster-enabled yes --save"
-    process = subprocess.Popen([find_binary(), *words.split(), "", "--dir", str(tmp_path)], stdout=subprocess.DEVNULL)
-    try:
-        url = f"redis://127.0.0.1:{ports[0]}"
-        async with asyncio.timeout(20), Redis.from_url(url, decode_responses=True) as redis:
-            await _take_all_slots(redis)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def _take_all_slots(redis: Redis) -> None:
-    with_slots = False
-    while True:
-        with suppress(RedisError):
-            if not with_slots:
-                await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-                with_slots = True
-            if "cluster_state:ok" in str(await redis.execute_command("CLUSTER", "INFO")):
-                return
-        await asyncio.sleep(0.01)
-
-
-async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_replica: OpenReplica) -> None:
-    first, second = await open_replica(cluster), await open_replica(cluster)
+async def test_a_whole_life_takes_one_slot_for_each_script(
+    valkey_cluster: ValkeyCluster, open_replica: OpenReplica
+) -> None:
+    url = valkey_cluster.url
+    first, second = await open_replica(url), await open_replica(url)
     account, made = "r1", assistant()
     await first.assistants.create(account, made)
     assert await first.assistants.modify(account, made["id"], {"name": "n"}) == made | {"name": "n"}
@@ -103,5 +67,5 @@ async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_re
     assert await second.retention.sweep(now=NOW + 1e7, keep_s=1e6) == [thread]
     await second.retention.sweep(now=NOW + 2e7, keep_s=None)
     await publisher.close()
-    with pytest.raises(ResponseError, match="same slot"):  # it does look
-        await first.store.redis.eval("return 1", 2, "a", "b")
+    with valkey_cluster.server(0) as server, pytest.raises(ResponseError, match="same slot"):  # it does look
+        server.eval("return 1", 2, "a", "b")
