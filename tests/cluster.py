@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,22 +21,24 @@ from gateway.store.slots import is_cluster, seeds_of
 
 _SERVERS = 3
 _UP_S = 30
-_NODE_TIMEOUT_MS = 1000
 
 
 class ValkeyCluster:
-    """Its servers, each with a third of the slots. All of this blocks. `start`, then `stop`."""
+    """Its servers, each with a third of the slots. All of this blocks. `start`, then `stop`. After `node_timeout_ms` of
+    silence they count one of them as failed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, node_timeout_ms: int = 5000) -> None:
         self._folder = folder
-        ports = _free_ports(2 * _SERVERS)
-        self._buses = ports[_SERVERS:]
-        self.ports = ports[:_SERVERS]
+        self._node_timeout_ms = node_timeout_ms
+        ports = _free_ports(2 * (_SERVERS + 1))
+        self._buses = ports[_SERVERS + 1 :]
+        self.ports = ports[: _SERVERS + 1]
+        """The last is a replica's, if one is added."""
         self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.ports[:_SERVERS])
 
     def server(self, place: int) -> Redis:
         """A client of one server."""
@@ -63,7 +66,7 @@ class ValkeyCluster:
             "cluster-port": self._buses[place],
             "bind": "127.0.0.1",
             "cluster-enabled": "yes",
-            "cluster-node-timeout": _NODE_TIMEOUT_MS,
+            "cluster-node-timeout": self._node_timeout_ms,
             "cluster-require-full-coverage": "no",
             "save": "",
             "appendonly": "yes",
@@ -77,10 +80,77 @@ class ValkeyCluster:
         slot = key_slot(key.encode())
         return next(place for place in range(_SERVERS) if slot <= _slots_of(place)[1])
 
+    @contextmanager
+    def frozen(self, place: int) -> Iterator[None]:
+        """The server takes connections and commands meanwhile, and answers nothing. To be over before the others count
+        it as failed."""
+        self.processes[place].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.processes[place].send_signal(signal.SIGCONT)
+
+    def add_replica_of(self, place: int) -> None:
+        """One more server, which follows the one of that place."""
+        self._spawn(_SERVERS)
+        with self.server(place) as primary, self.server(_SERVERS) as replica:
+            _until(replica.ping)
+            primary.execute_command("CLUSTER", "MEET", "127.0.0.1", self.ports[_SERVERS], self._buses[_SERVERS])
+            name = primary.execute_command("CLUSTER", "MYID")
+            _until(lambda: name in str(replica.execute_command("CLUSTER", "NODES")))
+            _until(lambda: replica.execute_command("CLUSTER", "REPLICATE", name))
+            _until(lambda: replica.info("replication")["master_link_status"] == "up")
+
+    def wait_for_replica(self, place: int) -> None:
+        """Until it has what the server of that place has."""
+        with self.server(place) as primary:
+            _until(lambda: primary.wait(1, 1000) == 1)
+
+    def moving(self, key: str, *, to: int) -> Moving:
+        """The slot of this key begins to move."""
+        return Moving(self, key_slot(key.encode()), to)
+
     def stop(self) -> None:
         for process in self.processes:
             process.kill()
             process.wait()
+
+
+class Moving:
+    """A slot on its way to another server, as tools move one."""
+
+    def __init__(self, cluster: ValkeyCluster, slot: int, to: int) -> None:
+        self._cluster = cluster
+        self._slot = slot
+        self._to = to
+        self._names: list[str] = []
+        for place in range(_SERVERS):
+            with cluster.server(place) as server:
+                self._names.append(str(server.execute_command("CLUSTER", "MYID")))
+                if server.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) and place != to:
+                    self._source = place
+        self._set(to, "IMPORTING", self._names[self._source])
+        self._set(self._source, "MIGRATING", self._names[to])
+
+    def _set(self, place: int, *words: str) -> None:
+        with self._cluster.server(place) as server:
+            server.execute_command("CLUSTER", "SETSLOT", self._slot, *words)
+
+    def move(self, keys: Sequence[str]) -> None:
+        with self._cluster.server(self._source) as server:
+            server.execute_command("MIGRATE", "127.0.0.1", self._cluster.ports[self._to], "", 0, 5000, "KEYS", *keys)
+
+    def end(self) -> None:
+        """The slot is the other server's."""
+        for place in (self._to, self._source, *(set(range(_SERVERS)) - {self._to, self._source})):
+            self._set(place, "NODE", self._names[self._to])
+
+    def all(self) -> None:
+        """All that is left of it moves."""
+        with self._cluster.server(self._source) as server:
+            while keys := server.execute_command("CLUSTER", "GETKEYSINSLOT", self._slot, 100):
+                self.move(keys)
+        self.end()
 
 
 def on_both(metafunc: pytest.Metafunc, *but: str) -> None:

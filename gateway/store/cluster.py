@@ -49,11 +49,11 @@ class _Refusal:
 
 
 class _Member(Server):
-    """One server of the cluster. `learn` reads anew who has which slot; it raises StoreAway."""
+    """One server of the cluster, which `members` are."""
 
-    def __init__(self, url: str, *, learn: Callable[[], Awaitable[None]], **more: Any) -> None:
+    def __init__(self, url: str, *, members: Members[_Member], **more: Any) -> None:
         super().__init__(url, **more)
-        self._learn = learn
+        self._members = members
 
     async def tell_slots(self) -> Sequence[Any]:
         """The answer to CLUSTER SLOTS. Raises StoreAway."""
@@ -65,9 +65,10 @@ class _Member(Server):
 
     async def _ping(self) -> None:
         with suppress(StoreAway):
-            await self._learn()  # perhaps another has its slots by now
+            await self._members.learn()  # perhaps another has its slots by now
         async with self._turns:
             await self._attempt(_check_state)
+        self._members.learn_soon()  # which may not have been possible without this one
 
 
 class Cluster:
@@ -86,7 +87,7 @@ class Cluster:
     def _open_member(self, url: str, address: str) -> _Member:
         return _Member(
             url,
-            learn=self._members.learn,
+            members=self._members,
             timeout_s=self._timeout_s,
             name=address,
             pause=self._pause,
@@ -101,11 +102,9 @@ class Cluster:
 
     def subscriber(self, key: str | None = None) -> Redis:
         """As `Store.subscriber` says. A channel's messages reach every server."""
-        members = [member for member in self._members.known() if not member.is_away]
-        if not members:
-            raise ConnectionError("no server of the cluster answers")
         if key is None:
-            return random.choice(members).subscriber()
+            members = [member for member in self._members.known() if not member.is_away]
+            return random.choice(members or self._members.seeds()).subscriber()
         try:
             return self._members.now_of(slot_of(("GET", key)) or 0).subscriber()
         except StoreAway as exc:

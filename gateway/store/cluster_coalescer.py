@@ -19,11 +19,11 @@ from gateway.store.slots import Members, address_of, is_cluster, slot_of
 
 
 class _Member(Coalescer):
-    """One server's. `learn` reads anew who has which slot; it raises StoreAway."""
+    """The coalescer of one server of the cluster, which `members` are."""
 
-    def __init__(self, url: str, *, learn: Callable[[], Awaitable[None]], **more: Any) -> None:
+    def __init__(self, url: str, *, members: Members[_Member], **more: Any) -> None:
         super().__init__(url, **more)
-        self._learn = learn
+        self._members = members
 
     @property
     def is_away(self) -> bool:
@@ -44,8 +44,9 @@ class _Member(Coalescer):
 
     async def _ping(self) -> None:
         with suppress(StoreAway):
-            await self._learn()  # perhaps another has its slots by now
+            await self._members.learn()  # perhaps another has its slots by now
         await super()._ping()
+        self._members.learn_soon()  # which may not have been possible without this one
 
 
 class ClusterCoalescer:
@@ -67,7 +68,7 @@ class ClusterCoalescer:
     def _open_member(self, url: str, address: str) -> _Member:
         return _Member(
             url,
-            learn=self._members.learn,
+            members=self._members,
             timeout_s=self._timeout_s,
             name=address,
             on_return=self.on_return,

@@ -95,6 +95,10 @@ class Members(Generic[M]):
         """Those that have slots. In memory; empty until a server has told which these are."""
         return tuple(self._known.values()) if self._table else ()
 
+    def seeds(self) -> Sequence[M]:
+        """Those that the URL names, whether they are still there or not."""
+        return [self.at(address) for address in self._seeds]
+
     async def all(self) -> Sequence[M]:
         """Those that have slots. Raises StoreAway if nobody tells."""
         if not self._table:

@@ -34,7 +34,7 @@ _numbers = count()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    on_both(metafunc, "gate")
+    on_both(metafunc, "gate", "own_valkey", "embed")
 
 
 @pytest.fixture

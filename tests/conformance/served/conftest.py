@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.cluster import on_both
 from tests.conformance.conftest import ok
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
 from tests.simulators.model_simulator import ModelSimulator
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc)
+
 
 ADD, FIND = (
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}

@@ -35,7 +35,7 @@ _numbers = count()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    on_both(metafunc)
+    on_both(metafunc, "own_valkey")
 
 
 class TwiceStore(Store):
@@ -49,10 +49,10 @@ class TwiceStore(Store):
 class Replica:
     """What one gateway process has of the store."""
 
-    def __init__(self, store: Store, owner: str, queue_limit: int = 1000) -> None:
+    def __init__(self, store: Store, owner: str, queue_limit: int = 1000, lease_shards: int = 1) -> None:
         self.store = store
         self.activity = Activity(store)
-        self.leases = Leases(store, owner=owner, lease_s=5)
+        self.leases = Leases(store, owner=owner, lease_s=5, shards=lease_shards)
         self.assistants = Assistants(store)
         self.threads = Threads(store, self.activity)
         self.messages = Messages(store, self.activity)
