@@ -39,6 +39,8 @@ from gateway.store.slots import Members, address_of, slot_of
 T = TypeVar("T")
 
 _AGAIN_S = 0.02
+_REDIRECTS = 3
+"""From so many on, a command waits before each: two servers may each say that the other has the slot."""
 
 
 class _Refusal:
@@ -51,8 +53,9 @@ class _Refusal:
 class _Member(Server):
     """One server of the cluster, which `members` are."""
 
-    def __init__(self, url: str, *, members: Members[_Member], **more: Any) -> None:
-        super().__init__(url, **more)
+    def __init__(self, url: str, *, address: str, members: Members[_Member], **more: Any) -> None:
+        super().__init__(url, name=address, **more)
+        self.address = address
         self._members = members
 
     async def tell_slots(self) -> Sequence[Any]:
@@ -89,7 +92,7 @@ class Cluster:
             url,
             members=self._members,
             timeout_s=self._timeout_s,
-            name=address,
+            address=address,
             pause=self._pause,
             on_return=self.on_return,
         )
@@ -125,21 +128,24 @@ class Cluster:
         clock = asyncio.get_running_loop().time
         give_up_s = clock() + self._timeout_s
         member, is_asking = await self._members.of(slot), False
+        redirects = 0
         while isinstance(answer := await member.ask(words, options, is_asking=is_asking), _Refusal):
             if clock() >= give_up_s:
                 raise StoreAway(f"slot {slot} is moving") from answer.error
-            member, is_asking = await self._redirect(slot, answer.error)
+            redirects += 1
+            if redirects >= _REDIRECTS or isinstance(answer.error, TryAgainError):
+                await asyncio.sleep(_AGAIN_S)
+            member, is_asking = await self._redirect(slot, member, answer.error)
         return answer
 
-    async def _redirect(self, slot: int, error: ResponseError) -> tuple[_Member, bool]:
+    async def _redirect(self, slot: int, member: _Member, error: ResponseError) -> tuple[_Member, bool]:
         """Who is to be asked instead, and whether with ASKING. Raises what no server can help with."""
         match error:
             case MovedError():  # which is an AskError for redis-py
-                return self._members.move(slot, address_of(error.host, error.port)), False
+                return self._members.move(slot, address_of(error.host, error.port, said_by=member.address)), False
             case AskError():
-                return self._members.at(address_of(error.host, error.port)), True
+                return self._members.at(address_of(error.host, error.port, said_by=member.address)), True
             case TryAgainError():
-                await asyncio.sleep(_AGAIN_S)
                 return await self._members.of(slot), False
             case ClusterDownError():
                 self._members.learn_soon()

@@ -21,8 +21,9 @@ from gateway.store.slots import Members, address_of, is_cluster, slot_of
 class _Member(Coalescer):
     """The coalescer of one server of the cluster, which `members` are."""
 
-    def __init__(self, url: str, *, members: Members[_Member], **more: Any) -> None:
-        super().__init__(url, **more)
+    def __init__(self, url: str, *, address: str, members: Members[_Member], **more: Any) -> None:
+        super().__init__(url, name=address, **more)
+        self.address = address
         self._members = members
 
     @property
@@ -70,7 +71,7 @@ class ClusterCoalescer:
             url,
             members=self._members,
             timeout_s=self._timeout_s,
-            name=address,
+            address=address,
             on_return=self.on_return,
             pause=self._pause,
         )
@@ -90,7 +91,7 @@ class ClusterCoalescer:
         try:
             return await command(member)
         except MovedError as exc:
-            member = self._members.move(slot, address_of(exc.host, exc.port))
+            member = self._members.move(slot, address_of(exc.host, exc.port, said_by=member.address))
         except ResponseError as exc:
             raise member.away(exc) from exc
         try:

@@ -154,7 +154,8 @@ class Members(Generic[M]):
     def _take(self, teller: str, told: Sequence[Any]) -> None:
         table: list[str | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, primary, *_ in told:
-            address = _address(teller, primary)
+            host, port = primary[0], primary[1]
+            address = address_of(host.decode() if isinstance(host, bytes) else host, int(port), said_by=teller)
             table[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
         if not any(table):
             raise StoreAway(f"{teller} knows no slots")
@@ -172,16 +173,12 @@ class Members(Generic[M]):
 
     async def close(self) -> None:
         await end([task for task in self._working if task.get_name() == "slots.learn"])
-        await asyncio.gather(*self._working, *(member.close() for member in self._known.values()))
+        closing = [*self._working, *(member.close() for member in self._known.values())]
+        await asyncio.gather(*closing, return_exceptions=True)
         self._known.clear()
 
 
-def _address(teller: str, server: Sequence[Any]) -> str:
-    """Of a server as CLUSTER SLOTS names it. Without a host it is the one that was asked, or beside it."""
-    host, port = server[0], server[1]
-    host = host.decode() if isinstance(host, bytes) else host
-    return address_of(host or teller.rpartition(":")[0], int(port))
-
-
-def address_of(host: str, port: int) -> str:
+def address_of(host: str | None, port: int, *, said_by: str) -> str:
+    """The address of a server that another one, or it itself, told of. Without a host it is where that one is."""
+    host = host or said_by.rpartition(":")[0]
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 from gateway.store.cluster_coalescer import ClusterCoalescer
 from gateway.store.coalescer import Script
 from gateway.store.connection import Store, StoreAway, do_each
-from gateway.store.slots import is_cluster, seeds_of, slot_of, url_of
+from gateway.store.slots import address_of, is_cluster, seeds_of, slot_of, url_of
 from tests.cluster import ValkeyCluster
 from tests.conftest import Events, eventually
 
@@ -185,6 +187,50 @@ async def test_with_no_server_there_the_store_is_away_until_one_is(
             await store.run(lambda redis: redis.get("a"))
     await eventually(lambda: store.is_ready)
     assert await store.run(lambda redis: redis.get(store.key("a"))) is None
+
+
+async def test_a_slot_that_nobody_serves_is_away_alone_and_a_cluster_that_is_down_is_away(
+    open_store: Open, valkey_cluster: ValkeyCluster, events: Events
+) -> None:
+    store = open_store()
+    names = [name for name in map(store.key, map(str, range(50))) if valkey_cluster.owner_of(name) == 0]
+    key, second, other = names[:3]
+    with valkey_cluster.server(0) as server:
+        await store.run(lambda redis: redis.get(key))
+        server.execute_command("CLUSTER", "DELSLOTS", key_slot(key.encode()))
+        try:
+            with pytest.raises(StoreAway, match="not served"):
+                await store.run(lambda redis: redis.get(key))
+            assert await store.run(lambda redis: redis.get(other)) is None
+            assert events.named("store.away") == []
+            server.config_set("cluster-require-full-coverage", "yes")
+            server.execute_command("CLUSTER", "DELSLOTS", key_slot(second.encode()))  # now it looks
+            await eventually(lambda: "cluster_state:fail" in str(server.execute_command("CLUSTER", "INFO")))
+            with pytest.raises(StoreAway):
+                await store.run(lambda redis: redis.get(other))
+            (told,) = events.named("store.away")
+            assert (told["server"], store.is_ready) == (f"127.0.0.1:{valkey_cluster.ports[0]}", False)
+        finally:
+            server.config_set("cluster-require-full-coverage", "no")
+            for name in (key, second):
+                with suppress(ResponseError):  # it was not deleted
+                    server.execute_command("CLUSTER", "ADDSLOTS", key_slot(name.encode()))
+    await eventually(lambda: store.is_ready)
+    for name in (key, second, other):
+        assert await store.run(lambda redis, name=name: redis.get(name)) is None  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "said_by", "address"),
+    [
+        ("10.0.0.1", "one:6379", "10.0.0.1:7"),
+        ("", "one:6379", "one:7"),
+        (None, "[::1]:1", "[::1]:7"),
+        ("::2", "one:1", "[::2]:7"),
+    ],
+)
+def test_a_server_that_names_no_host_means_its_own(host: str | None, said_by: str, address: str) -> None:
+    assert address_of(host, 7, said_by=said_by) == address
 
 
 @pytest.mark.long
