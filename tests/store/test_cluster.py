@@ -6,18 +6,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
+from gateway.settlement import Settlement
 from gateway.store.cluster_coalescer import ClusterCoalescer
 from gateway.store.coalescer import Script
 from gateway.store.connection import Store, StoreAway, do_each
+from gateway.store.noted_runs import Ended, NotedRuns
+from gateway.store.owner_index import Owned, OwnerIndex
+from gateway.store.shared import Shared
 from gateway.store.slots import address_of, is_cluster, seeds_of, slot_of, url_of
 from tests.cluster import ValkeyCluster
 from tests.conftest import Events, eventually
+from tests.store.test_noted_runs import RUN
 
 Open = Callable[..., Store]
 
@@ -110,7 +116,7 @@ async def test_a_scan_goes_over_all_servers(open_store: Open, valkey_cluster: Va
 
 async def test_what_stands_first_in_a_pipeline_is_there_first(open_store: Open, valkey_cluster: ValkeyCluster) -> None:
     """What comes later may be found by it alone."""
-    store = open_store(timeout_s=0.2)
+    store = open_store(timeout_s=0.3)
     first, second, _ = keys_at(valkey_cluster, store)
 
     async def both(redis: object) -> list[object]:
@@ -156,7 +162,7 @@ async def test_each_is_done_though_the_part_of_one_is_away() -> None:
 async def test_what_lies_on_a_server_that_is_away_fails_at_once_and_all_else_goes_on(
     open_store: Open, valkey_cluster: ValkeyCluster, events: Events
 ) -> None:
-    store = open_store(timeout_s=0.2)
+    store = open_store(timeout_s=0.3)
     away, *others = keys_at(valkey_cluster, store)
     await store.connect()
     clock = asyncio.get_running_loop().time
@@ -175,6 +181,62 @@ async def test_what_lies_on_a_server_that_is_away_fails_at_once_and_all_else_goe
         assert told["server"] == f"127.0.0.1:{valkey_cluster.ports[0]}"
     await eventually(lambda: store.is_ready)
     assert await store.run(lambda redis: redis.get(away)) is None
+
+
+async def test_what_is_put_off_for_one_tenant_puts_off_no_other(
+    open_store: Open, valkey_cluster: ValkeyCluster, events: Events
+) -> None:
+    """Runs that are noted and settled, and what tenants own; all of a tenant is on one server."""
+    store = open_store(timeout_s=0.3)
+    runs, index = NotedRuns(store), OwnerIndex(store)
+    settlement = Settlement(runs, answer_bytes=1)
+    with_index = valkey_cluster.owner_of(store.key("runs", "due"))
+    place = (with_index + 1) % 3
+    tenants = sorted(
+        (f"tenant-{number}" for number in range(50)), key=lambda name: valkey_cluster.owner_of(name) != place
+    )
+    waits, goes_on = (replace(RUN, tenant=name) for name in (tenants[0], tenants[-1]))
+    owned = [Owned(run.tenant, "r", "file") for run in (waits, goes_on)]
+    await store.connect()
+    with valkey_cluster.frozen(place):
+        for run, of in zip((waits, goes_on), owned, strict=True):
+            await settlement.note(run)
+            await index.add(of, ["file_1"])
+        await settlement.settle(goes_on.tenant, goes_on.route, [Ended(goes_on.run, "completed", None)])
+        assert len(events.named("run.settled")) == 1
+        await index.add(owned[1], ["file_2"])
+        for flush in (settlement.flush, index.flush):
+            with pytest.raises(StoreAway):
+                await flush()
+        assert await index.has(owned[1], "file_2")
+    assert [event["upstream_id"] for event in events.named("run.late")] == [waits.run]
+    assert [event["tenant"] for event in events.named("index.late")] == [waits.tenant]
+    await eventually(lambda: store.is_ready)
+    for flush in (settlement.flush, index.flush):
+        await flush()
+    assert await runs.read(waits.entry) == waits
+    assert await index.place(owned[0], "file_1") is not None
+
+
+async def test_of_shared_facts_those_on_other_servers_are_followed(valkey_cluster: ValkeyCluster) -> None:
+    prefix = next(
+        name
+        for name in (f"mirrors{number}" for number in range(50))
+        if valkey_cluster.owner_of(f"{name}:keys") == 0 != valkey_cluster.owner_of(f"{name}:switches")
+    )
+    stores = [Store(valkey_cluster.url, prefix=prefix, timeout_s=0.3) for _ in range(2)]
+    told, follows = (Shared(store) for store in stores)
+    await told.load()
+    await follows.load()
+    with valkey_cluster.frozen(0):
+        told.switches.disable("tenant", "shop", "does not pay")
+        await told.switches.mirror.flush()
+        with pytest.raises(StoreAway):
+            await follows.load()
+        assert follows.switches.reason_of("tenant", "shop") == "does not pay"
+    for shared, store in zip((told, follows), stores, strict=True):
+        await shared.close()
+        await store.close()
 
 
 async def test_with_no_server_there_the_store_is_away_until_one_is(
@@ -287,7 +349,7 @@ async def test_keys_are_found_while_their_slot_moves_and_after(open_store: Open,
 async def test_what_does_not_end_moving_is_away_and_its_server_is_not(
     open_store: Open, valkey_cluster: ValkeyCluster, events: Events
 ) -> None:
-    store = open_store(timeout_s=0.1)
+    store = open_store(timeout_s=0.3)
     tag = "{" + keys_at(valkey_cluster, store)[0] + "}"
     await store.run(lambda redis: redis.set(f"{tag}1", "1"))
     moving = valkey_cluster.moving(tag, to=1)
