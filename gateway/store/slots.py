@@ -90,6 +90,7 @@ class Members(Generic[M]):
         """By address."""
         self._flights = SingleFlight()
         self._working: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def known(self) -> Sequence[M]:
         """Those that have slots. In memory; empty until a server has told which these are."""
@@ -120,6 +121,9 @@ class Members(Generic[M]):
         return self.at(address)
 
     def at(self, address: str) -> M:
+        """Raises StoreAway when all of this is closed."""
+        if self._is_closed:
+            raise StoreAway("closed")
         if address not in self._known:
             self._known[address] = self._open_member(url_of(self._url, address), address)
         return self._known[address]
@@ -172,6 +176,7 @@ class Members(Generic[M]):
         task.add_done_callback(self._working.discard)
 
     async def close(self) -> None:
+        self._is_closed = True
         await end([task for task in self._working if task.get_name() == "slots.learn"])
         closing = [*self._working, *(member.close() for member in self._known.values())]
         await asyncio.gather(*closing, return_exceptions=True)

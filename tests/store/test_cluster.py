@@ -105,6 +105,14 @@ async def test_the_first_command_finds_out_who_has_which_slot(
     }
 
 
+async def test_what_is_closed_is_away(open_store: Open) -> None:
+    store = open_store()
+    await store.run(lambda redis: redis.ping())
+    await store.close()
+    with pytest.raises(StoreAway):
+        await store.run(lambda redis: redis.get("a"))
+
+
 async def test_a_scan_goes_over_all_servers(open_store: Open, valkey_cluster: ValkeyCluster) -> None:
     store = open_store()
     keys = keys_at(valkey_cluster, store)
