@@ -34,7 +34,7 @@ from redis.exceptions import (
 )
 
 from gateway.store.server import FAULTS, Server, StoreAway
-from gateway.store.slots import Members, address_of, slot_of
+from gateway.store.slots import Members, address_of, slot_of, slot_of_key
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Cluster:
             members = [member for member in self._members.known() if not member.is_away]
             return random.choice(members or self._members.seeds()).subscriber()
         try:
-            return self._members.now_of(slot_of(("GET", key)) or 0).subscriber()
+            return self._members.now_of(slot_of_key(key)).subscriber()
         except StoreAway as exc:
             raise ConnectionError(str(exc)) from exc
 

@@ -15,7 +15,7 @@ from redis.exceptions import MovedError, ResponseError
 
 from gateway.store.coalescer import Coalescer, Script, Word
 from gateway.store.server import StoreAway
-from gateway.store.slots import Members, address_of, is_cluster, slot_of
+from gateway.store.slots import Members, address_of, is_cluster, slot_of_key
 
 
 class _Member(Coalescer):
@@ -77,14 +77,15 @@ class ClusterCoalescer:
         )
 
     async def run(self, *words: Word) -> Any:
-        """The answer to one command. Raises StoreAway, at once while the server that has its key is known to be
-        away."""
-        return await self._ask(slot_of(words) or 0, lambda member: member.run(*words))
+        """The answer to one command, whose key is its second word. Raises StoreAway, at once while the server that has
+        the key is known to be away."""
+        return await self._ask(slot_of_key(words[1]), lambda member: member.run(*words))
 
     async def script(self, script: Script, *, keys: Sequence[Word], arguments: Sequence[Word]) -> Any:
         """The answer of a script; all keys are of one slot. Raises as `run` does."""
-        slot = slot_of(("GET", keys[0])) or 0
-        return await self._ask(slot, lambda member: member.script(script, keys=keys, arguments=arguments))
+        return await self._ask(
+            slot_of_key(keys[0]), lambda member: member.script(script, keys=keys, arguments=arguments)
+        )
 
     async def _ask(self, slot: int, command: Callable[[_Member], Awaitable[Any]]) -> Any:
         member = await self._members.of(slot)

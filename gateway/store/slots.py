@@ -56,10 +56,14 @@ def slot_of(words: Sequence[Any]) -> int | None:
         return None
     else:
         key = words[1]
-    return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
+    return slot_of_key(key)
 
 
 _WITHOUT_KEY = ("PING",)
+
+
+def slot_of_key(key: bytes | str | int) -> int:
+    return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
 
 
 class Member(Protocol):
