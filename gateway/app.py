@@ -49,6 +49,7 @@ from gateway.server import Server
 from gateway.settlement import Settled, Settlement
 from gateway.store.budgets import BudgetCounts
 from gateway.store.cache import ThreadCache
+from gateway.store.cluster_coalescer import ClusterCoalescer, open_coalescer
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.embedded import EmbeddedValkey
@@ -271,22 +272,22 @@ class App:
         alerts.start()
         return alerts
 
-    def _open_coalescer(self, url: str) -> Coalescer:
-        coalescer = Coalescer(url, timeout_s=self._config.cache.timeout_s)
+    def _open_coalescer(self, url: str) -> Coalescer | ClusterCoalescer:
+        coalescer = open_coalescer(url, timeout_s=self._config.cache.timeout_s)
         self._closing.push_async_callback(coalescer.close)
         return coalescer
 
-    def _open_cache(self, coalescer: Coalescer, is_erased: IsErased) -> ThreadCache:
+    def _open_cache(self, coalescer: Coalescer | ClusterCoalescer, is_erased: IsErased) -> ThreadCache:
         cache = ThreadCache(coalescer, prefix=self._config.store.prefix, lease_s=_LEASE_S, is_erased=is_erased)
         self._closing.push_async_callback(cache.drain)
-        coalescer.presence.on_return.append(cache.catch_up)
+        coalescer.on_return.append(cache.catch_up)
         return cache
 
-    def _open_limiting(self, coalescer: Coalescer, store: Store, shared: Shared) -> Limiting:
+    def _open_limiting(self, coalescer: Coalescer | ClusterCoalescer, store: Store, shared: Shared) -> Limiting:
         counts = LimitCounts(coalescer, store, is_erased=shared.switches.is_erased)
         limiting = self.limiting = Limiting(counts, lambda: shared.replicas.count)
         self._closing.push_async_callback(limiting.close)
-        coalescer.presence.on_return.append(shared.knowing(limiting.flush))
+        coalescer.on_return.append(shared.knowing(limiting.flush))
         limiting.start()
         return limiting
 

@@ -256,8 +256,9 @@ class Store(_Section):
     """The Redis or Valkey that holds what replicas share. Without `url` the gateway runs a Valkey of its own."""
 
     url: SecretUrl | None = None
-    """`redis://…`, `rediss://…` or `unix://…`; by reference when it holds a password. Redis 6.2, Valkey 7.2 or
-    newer. Leave out for the embedded Valkey."""
+    """`redis://…`, `rediss://…` or `unix://…`; of a cluster `redis+cluster://host:port,host:port` or `rediss+cluster://…`
+    with some of its servers. By reference when it holds a password. Redis 6.2, Valkey 7.2 or newer. Leave out for the
+    embedded Valkey."""
     data_dir: Path = Path("var/valkey")
     """Embedded Valkey: folder of its append-only file and, if none is configured, of the signing key. Relative to
     the working directory. Back it up."""
@@ -792,6 +793,14 @@ def _fault(error: Any) -> str:
     return f"{where}: {error['msg']}{shown}"
 
 
+def _store_url_faults(url: str) -> Iterator[str]:
+    if re.match(r"rediss?\+cluster://", url):
+        if not re.fullmatch(r"[^/]+//([^/?]*@)?[^/?@]+/?(\?.*)?", url):
+            yield "store.url: names servers of the cluster, host:port,host:port, and no database"
+    elif not re.match(r"(rediss?|unix)://", url):
+        yield "store.url: begins with redis://, rediss://, unix://, redis+cluster:// or rediss+cluster://"
+
+
 def _contradictions(config: Config) -> Iterator[str]:
     """What no single field can see: names that lead nowhere, keys that stand twice, routes that collide."""
     for name, provider in config.providers.items():
@@ -805,8 +814,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"signing_keys[{place}]: has fewer than 16 characters"
     if config.store.url is not None and not config.signing_keys:
         yield "signing_keys: is missing; with a store of your own the gateway does not make one up"
-    if config.store.url is not None and not re.match(r"(rediss?|unix)://", config.store.url.reveal()):
-        yield "store.url: begins with redis://, rediss:// or unix://"
+    if config.store.url is not None:
+        yield from _store_url_faults(config.store.url.reveal())
     if config.alerts.webhook is not None and not re.match(r"https?://", config.alerts.webhook.reveal()):
         yield "alerts.webhook: begins with http:// or https://"
     for name in config.prices.models:

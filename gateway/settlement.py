@@ -19,6 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from gateway.attempts import Sending
@@ -30,7 +31,7 @@ from gateway.phases.read_facts import Run, Usage, read_run
 from gateway.phases.relay import Reading, begin_stream, hear_run
 from gateway.public_ids import PublicIds
 from gateway.sse import EventTooLarge
-from gateway.store.connection import StoreAway
+from gateway.store.connection import StoreAway, do_each
 from gateway.store.noted_runs import Ended, Entry, NotedRun, NotedRuns, Settling
 from gateway.telemetry import log
 from gateway.watching import Watch
@@ -107,7 +108,8 @@ class Settlement:
         await asyncio.shield(_hold(work, self._unfinished))
 
     async def _do(self, work: NotedRun | Settling) -> None:
-        if self._late or self._flushing.locked():  # a run must not be settled before it is noted
+        # A run must not be settled before it is noted.
+        if self._flushing.locked() or any(late.tenant == work.tenant for late in self._late):
             self._put_off(work)
             return
         try:
@@ -195,15 +197,17 @@ class Settlement:
 
     # --- while the store is away -------------------------------------------------------------------------------------
     async def flush(self) -> None:
-        """Carry out what came while the store was away, in order. Raises StoreAway."""
+        """Carry out what came while the store was away, of each tenant in order. Raises StoreAway if a tenant's part
+        of the store is still away."""
         async with self._flushing:
-            while self._late:
-                work = self._late.popleft()
-                try:
-                    await self._carry_out(work)
-                except BaseException:
-                    self._late.appendleft(work)
-                    raise
+            tenants = dict.fromkeys(work.tenant for work in self._late)
+            await do_each(partial(self._flush, tenant) for tenant in tenants)
+
+    async def _flush(self, tenant: str) -> None:
+        while (work := next((each for each in self._late if each.tenant == tenant), None)) is not None:
+            await self._carry_out(work)
+            with suppress(ValueError):  # too many came meanwhile
+                self._late.remove(work)
 
     async def close(self) -> None:
         """Listen to nothing any more, wait for what callers left behind, and say what could not be noted. Called once,

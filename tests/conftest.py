@@ -21,6 +21,7 @@ from gateway.app import App
 from gateway.config import Config, Provider, Source, check
 from gateway.ids import IdSigner, route_of
 from gateway.store.embedded import EmbeddedValkey
+from tests.cluster import ValkeyCluster
 from tests.sdk import http_client
 from tests.simulators import find_models, find_vendors
 from tests.simulators.base import Simulator
@@ -41,12 +42,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one real Valkey process for the whole run; tests keep apart by prefixes."""
     server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
     asyncio.run(server.start())
     yield server.url
     asyncio.run(server.close())
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """A real cluster for the whole run, if a test wants it."""
+    cluster = ValkeyCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(request: pytest.FixtureRequest) -> str:
+    """The URL of the store that all tests share: one server, or the cluster for a test that is run on both."""
+    if getattr(request, "param", "server") == "cluster":
+        return str(request.getfixturevalue("valkey_cluster").url)
+    return str(request.getfixturevalue("valkey_server"))
 
 
 class Events(list[dict[str, Any]]):

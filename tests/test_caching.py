@@ -360,7 +360,7 @@ async def test_without_the_store_requests_go_on_and_the_cache_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A request that waits loses 0.3 s at most; the best of three, for the machine may stand still meanwhile."""
-    monkeypatch.setattr("gateway.store.connection._REST_S", 0.05)
+    monkeypatch.setattr("gateway.store.server._REST_S", 0.05)
     vendor = await start_vendor("openai")
     change = edit(cache__ttl_s=30, store__url=own_valkey.url)
     gateway = await start_gateway(vendor, change=change)

@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
 def test_nothing_older_is_answered_unless_its_writer_could_not_tell(
     valkey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: int, steps: int
 ) -> None:
-    monkeypatch.setattr("gateway.store.connection._REST_S", 0.02)
+    monkeypatch.setattr("gateway.store.server._REST_S", 0.02)
     telemetry.configure(_Sink())  # type: ignore[arg-type]
     machine = type("Machine", (Machine,), {"valkey": valkey, "folder": tmp_path})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -382,8 +382,14 @@ SERVED = {"providers.main.serve": "threads", "providers.main.model_api": "chat_c
         # the store and what signs
         ({"signing_keys": ["${SIGN}", "${SHORT}"]}, "signing_keys[1]: has fewer than 16 characters"),
         ({"store.url": "redis://x", "signing_keys": DELETED}, "signing_keys: is missing; with a store of your own"),
-        ({"store.url": "http://x"}, "store.url: begins with redis://, rediss:// or unix://"),
-        ({"store.url": "${PROXY}"}, "store.url: begins with redis://, rediss:// or unix://"),
+        ({"store.url": "http://x"}, "store.url: begins with redis://, rediss://, unix://, redis+cluster:// or rediss"),
+        ({"store.url": "${PROXY}"}, "store.url: begins with redis://"),
+        ({"store.url": "unix+cluster://x"}, "store.url: begins with redis://"),
+        (
+            {"store.url": "redis+cluster://x:1/2"},
+            "store.url: names servers of the cluster, host:port,host:port, and no",
+        ),
+        ({"store.url": "redis+cluster:///"}, "store.url: names servers of the cluster"),
         ({"providers.main.proxy": "${REDIS}"}, "providers.main.proxy: begins with http:// or https://"),
         ({"audit": {"signing_key": "${SIGN}"}}, "audit.signing_key: is no private key in PEM without a passphrase"),
         ({"audit": {"checkpoint_to": {"webhook": "ftp://x"}}}, "audit.checkpoint_to.webhook: begins with http://"),

@@ -28,7 +28,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ResponseError
 
-from gateway.store.connection import DRIVER, FAULTS, Presence, StoreAway
+from gateway.store.server import DRIVER, FAULTS, Presence, StoreAway
 
 _LANES = 2
 _BATCH_LIMIT = 256
@@ -100,13 +100,16 @@ class _Lane:
 
 class Coalescer:
     """The cache's client of the store, for many small commands. Answers are bytes. `timeout_s` is each command's
-    deadline, `pause` what `presence` waits with between two probes."""
+    deadline, `name` what the log calls the server where there are several, `pause` what `presence` waits with between
+    two probes."""
 
     def __init__(
         self,
         url: str,
         *,
         timeout_s: float,
+        name: str | None = None,
+        on_return: list[Callable[[], Awaitable[None]]] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         # No timeouts inside: the one around a batch costs less than one for each read, and holds for connecting too.
@@ -118,7 +121,8 @@ class Coalescer:
             protocol=2,
             driver_info=DRIVER,
         )
-        self.presence = Presence(self._ping, client="cache", pause=pause)
+        self.presence = Presence(self._ping, client="cache", server=name, on_return=on_return, pause=pause)
+        self.on_return = self.presence.on_return
         self._timeout_s = timeout_s
         self._lanes = [_Lane(pool) for _ in range(_LANES)]
         self._idle = list(self._lanes)

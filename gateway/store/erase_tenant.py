@@ -15,7 +15,7 @@ it. Its usage stays unless it is asked for: it is what was or will be billed, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -45,26 +45,16 @@ async def erase_tenant(store: Store, tenant: str, *, with_usage: bool) -> Counte
     kinds = {**_KEYS, **(_USAGE if with_usage else {})}
     removed = Counter(dict.fromkeys((*kinds, *_INDEXES, "home accounts"), 0))
     begins = {what: keys_of(store, tenant) for what, keys_of in kinds.items()}
-    async for keys in _scan(store, store.key(f"*{tenant}*")):
+    async for keys in store.scan(store.key(f"*{tenant}*"), count=_AT_ONCE):
         for what, beginnings in begins.items():
             its_own = [key for key in keys if key.startswith(beginnings)]
             removed[what] += await _unlink(store, its_own)
     for what, index_of in _INDEXES.items():
         removed[what] += await _unlist(store, index_of(store), f"{tenant}:")
-    async for keys in _scan(store, homes.keys(store)):
+    async for keys in store.scan(homes.keys(store), count=_AT_ONCE):
         for key in keys:
             removed["home accounts"] += int(await store.run(lambda redis, key=key: redis.hdel(key, tenant)))  # type: ignore[misc]
     return removed
-
-
-async def _scan(store: Store, pattern: str) -> AsyncIterator[Sequence[str]]:
-    """Keys, some at a time; one may come twice."""
-    cursor = None
-    while cursor != 0:
-        cursor, keys = await store.run(
-            lambda redis, cursor=cursor: redis.scan(cursor or 0, match=pattern, count=_AT_ONCE)  # type: ignore[misc]
-        )
-        yield keys
 
 
 async def _unlink(store: Store, keys: Sequence[str]) -> int:

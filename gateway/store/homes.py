@@ -7,9 +7,10 @@ account that joins later must not move anybody. Lookups are in memory; while the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from gateway.model import Account, Directory, Provider, Tenant, rendezvous
-from gateway.store.connection import Store
+from gateway.store.connection import Store, do_each
 from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import log
 
@@ -56,8 +57,9 @@ class Homes:
     async def settle(self) -> None:
         """Read what is remembered and remember what was not, for all tenants. Raises StoreAway."""
         tenants = self._tenants()
-        for provider in self._directory.providers.values():
-            await self._settle(provider, tenants.values())
+        await do_each(
+            partial(self._settle, provider, tenants.values()) for provider in self._directory.providers.values()
+        )
         self._settled = tenants
 
     async def settle_new(self) -> None:
@@ -65,9 +67,12 @@ class Homes:
         tenants = self._tenants()
         if tenants is self._settled:
             return
-        for provider in self._directory.providers.values():
-            await self._settle(provider, [t for t in tenants.values() if (t.id, provider.id) not in self._homes])
+        await do_each(partial(self._settle_new, provider) for provider in self._directory.providers.values())
         self._settled = tenants
+
+    async def _settle_new(self, provider: Provider) -> None:
+        tenants = self._tenants().values()
+        await self._settle(provider, [each for each in tenants if (each.id, provider.id) not in self._homes])
 
     async def _settle(self, provider: Provider, tenants: Iterable[Tenant]) -> None:
         using = [each for each in tenants if provider.name in each.providers and not self._is_erased(each.id)]

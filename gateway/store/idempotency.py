@@ -24,13 +24,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.client import NEVER_DECODE
 
 from gateway import codec
-from gateway.store.connection import Store, StoreAway
+from gateway.store.connection import Store, StoreAway, do_each
 from gateway.store.switches import IsErased, nobody
 
 _NOW = """
@@ -273,10 +274,12 @@ class IdempotencyRecords:
 
     async def renew(self) -> None:
         """Prolong the leases of what this replica carries out, and give back what it does not. Raises StoreAway."""
-        for lease in list(self._abandoned.values()):
-            await self.release(lease)
-        for lease in list(self._held.values()):
-            await self._run(_RENEW, self._key(lease), lease.token, _ms(self._lease_s))
+        released = [partial(self.release, lease) for lease in self._abandoned.values()]
+        renewed = [partial(self._renew, lease) for lease in self._held.values()]
+        await do_each((*released, *renewed))
+
+    async def _renew(self, lease: Lease) -> None:
+        await self._run(_RENEW, self._key(lease), lease.token, _ms(self._lease_s))
 
     async def sweep(self) -> None:
         """Remove what was not changed for `keep_s`. Replicas may do it at the same time. Raises StoreAway."""

@@ -10,9 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from gateway.store.connection import Store, StoreAway
+from gateway.store.connection import Store, StoreAway, do_each
 from gateway.store.switches import IsErased, nobody
 from gateway.telemetry import log
 
@@ -51,7 +52,7 @@ class Owned(NamedTuple):
 
 def keys_of(store: Store, tenant: str) -> tuple[str, ...]:
     """As in `erase_tenant.py`."""
-    return (store.key("own", tenant, ""),)
+    return (store.key("own", f"{{{tenant}}}", ""),)
 
 
 class OwnerIndex:
@@ -65,8 +66,9 @@ class OwnerIndex:
         self._flushing = asyncio.Lock()
 
     def _key(self, owned: Owned) -> str:
-        # A tenant's and a kind's names come from the configuration and the code; neither holds a colon.
-        return self._store.key("own", owned.tenant, owned.route, owned.kind)
+        # A tenant's and a kind's names come from the configuration and the code; neither holds a colon. All of a tenant
+        # is in one slot, because one script takes what is there together with what is missing.
+        return self._store.key("own", f"{{{owned.tenant}}}", owned.route, owned.kind)
 
     async def add(self, owned: Owned, upstream: Sequence[str]) -> None:
         """Note that these objects are the tenant's. Never raises: an answer must not be lost for the index."""
@@ -132,11 +134,17 @@ class OwnerIndex:
         return pairs
 
     async def flush(self) -> None:
-        """Write what came while the store was away, in order. Raises StoreAway."""
+        """Write what came while the store was away, of each tenant in order. Raises StoreAway if a tenant's part of the
+        store is still away."""
         async with self._flushing:
-            while self._late:
-                await self._add(*self._late[0])
-                self._late.popleft()
+            tenants = dict.fromkeys(owned.tenant for owned, _ in self._late)
+            await do_each(partial(self._flush, tenant) for tenant in tenants)
+
+    async def _flush(self, tenant: str) -> None:
+        while (late := next((each for each in self._late if each[0].tenant == tenant), None)) is not None:
+            await self._add(*late)
+            with suppress(ValueError):  # too many came meanwhile
+                self._late.remove(late)
 
     def close(self) -> None:
         """Say what could not be written before the end."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from gateway.ending import end
 from gateway.store.acts import Acts
-from gateway.store.connection import Store, StoreAway
+from gateway.store.connection import Store, StoreAway, do_each
 from gateway.store.key_states import KeyStates
 from gateway.store.key_usage import KeyUsage
 from gateway.store.last_use import LastUse
@@ -63,13 +63,11 @@ class Shared:
 
     async def load(self) -> None:
         """Read what is shared, and tell what the store does not know. Raises StoreAway."""
-        for mirror in self._mirrors:
-            await mirror.settle()
+        await do_each(mirror.settle for mirror in self._mirrors)
 
     async def flush(self) -> None:
         """Tell the store what it has not been told. Raises StoreAway."""
-        for mirror in self._mirrors:
-            await mirror.flush()
+        await do_each(mirror.flush for mirror in self._mirrors)
         await self._count()
         await self.tenant_usage.flush()
 
@@ -98,14 +96,14 @@ class Shared:
         return begin
 
     async def _follow(self) -> None:
+        await do_each((self._read, self.acts.follow))
+
+    async def _read(self) -> None:
         await self.load()
-        for callback in self.on_follow:
-            await callback()
-        await self.acts.follow()
+        await do_each(self.on_follow)
 
     async def _count(self) -> None:
-        await self.usage.flush()
-        await self.last_use.flush()
+        await do_each((self.usage.flush, self.last_use.flush))
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

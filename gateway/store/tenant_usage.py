@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.store.batches import Batches, Change
-from gateway.store.connection import Store
+from gateway.store.connection import Store, do_each
 from gateway.store.switches import IsErased, nobody
 
 _DAY_S = 86_400
@@ -100,11 +100,12 @@ class TenantUsage:
     async def flush(self) -> None:
         """Add what was counted to the store. Raises StoreAway; nothing is lost or counted twice by that."""
         self._sort()
-        this_month = f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m}"
-        for key, batches in list(self._batches.items()):
-            await batches.flush()
-            if not key.endswith(this_month) and key not in self._waiting:
-                del self._batches[key]
+        await do_each(partial(self._flush, key) for key in list(self._batches))
+
+    async def _flush(self, key: str) -> None:
+        await self._batches[key].flush()
+        if not key.endswith(f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m}") and key not in self._waiting:
+            del self._batches[key]
 
     def _sort(self) -> None:
         """Put what was counted to the hashes where it belongs."""

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.bench.forward import free_port, wait_for
+from tests.cluster import on_both
 from tests.conftest import SIGNING_KEY, TENANT_KEYS
 from tests.engine.conftest import serving_settings
 from tests.engine.scripted_model import ScriptedModel, end, text
@@ -23,6 +24,10 @@ from tests.engine.scripted_model import ScriptedModel, end, text
 RUNS = 200
 _ROOT = Path(__file__).parent.parent.parent
 _OVER = ("completed", "failed", "incomplete", "cancelled", "expired")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc)
 
 
 @contextmanager

@@ -20,14 +20,21 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from gateway.store.cluster_coalescer import ClusterCoalescer
+from gateway.store.cluster_coalescer import open_coalescer as make_coalescer
 from gateway.store.coalescer import Coalescer
 from gateway.store.connection import Store
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.shared import Shared
+from tests.cluster import look_behind, on_both
 from tests.conftest import Events, eventually
 from tests.store.gate import Gate
 
 _numbers = count()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc, "gate", "own_valkey", "embed")
 
 
 @pytest.fixture
@@ -39,21 +46,21 @@ def prefix() -> str:
 @pytest.fixture
 def plain(valkey: str) -> Iterator[Redis]:
     """A client to look behind the gateway's back. It blocks."""
-    with Redis.from_url(valkey) as client:
+    with look_behind(valkey) as client:
         yield client
 
 
-OpenCoalescer = Callable[..., Coalescer]
+OpenCoalescer = Callable[..., Any]
 Pause = Callable[[float], Awaitable[None]]
 
 
 @pytest.fixture
 async def open_coalescer() -> AsyncIterator[OpenCoalescer]:
     """`open_coalescer(url)`; `timeout_s` is long unless the test is about it."""
-    opened: list[Coalescer] = []
+    opened: list[Coalescer | ClusterCoalescer] = []
 
-    def open_one(url: str, *, timeout_s: float = 5.0, pause: Pause = asyncio.sleep) -> Coalescer:
-        opened.append(Coalescer(url, timeout_s=timeout_s, pause=pause))
+    def open_one(url: str, *, timeout_s: float = 5.0, pause: Pause = asyncio.sleep) -> Coalescer | ClusterCoalescer:
+        opened.append(make_coalescer(url, timeout_s=timeout_s, pause=pause))
         return opened[-1]
 
     yield open_one

@@ -491,6 +491,7 @@ class Machine(RuleBasedStateMachine):
             self.spawn(back, back.cache.catch_up(), is_prompt)
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("examples", "steps"),
     [(100, 25), pytest.param(5000, 40, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],

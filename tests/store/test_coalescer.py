@@ -62,6 +62,7 @@ async def test_two_batches_of_at_most_256_are_on_their_way_and_the_rest_waits(
     assert len(gate.writes[2]) == 98  # what had been left over, and what came meanwhile
 
 
+@pytest.mark.one_server
 async def test_an_error_reply_is_its_own_commands(
     valkey: str, plain: Redis, prefix: str, open_coalescer: OpenCoalescer
 ) -> None:

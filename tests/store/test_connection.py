@@ -28,6 +28,7 @@ async def own(embed: Embed, data_dir: Path) -> EmbeddedValkey:
     return valkey
 
 
+@pytest.mark.one_server
 async def test_a_store_that_answers_is_ready(valkey: str, events: Events) -> None:
     store = Store(valkey, prefix="p", timeout_s=1)
     assert not store.is_ready

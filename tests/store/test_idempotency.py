@@ -54,8 +54,7 @@ class Pair:
 
     @property
     def records(self) -> list[bytes]:
-        found: list[bytes] = self.plain.keys(self.store.key("idem", "*"))
-        return found
+        return list(self.plain.scan_iter(self.store.key("idem", "*")))
 
     @property
     def listed(self) -> int:

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from gateway.store.coalescer import Coalescer
+from gateway.store.cluster_coalescer import open_coalescer as make_coalescer
 from gateway.store.connection import Store, StoreAway
 from gateway.store.limits import Batch, Check, LimitCounts, places_of
 from gateway.window import Window
+from tests.cluster import look_behind
 from tests.store.conftest import OpenCoalescer, OwnValkey, write_window
 
 Open = Callable[..., LimitCounts]
@@ -148,9 +149,9 @@ def test_a_window_in_the_store_is_the_one_in_memory(
     """Asked by the store's own clock; a case whose second passes meanwhile is asked again."""
 
     async def ask() -> None:
-        store, coalescer = Store(valkey, prefix=prefix, timeout_s=1), Coalescer(valkey, timeout_s=5)
+        store, coalescer = Store(valkey, prefix=prefix, timeout_s=1), make_coalescer(valkey, timeout_s=5)
         check = rate(store, limit)
-        with Redis.from_url(valkey) as plain:
+        with look_behind(valkey) as plain:
             while True:
                 now_s, now_us = plain.time()  # type: ignore[misc]
                 window = Window()

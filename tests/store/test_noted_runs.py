@@ -159,7 +159,7 @@ async def test_a_note_of_another_release_is_understood(runs: NotedRuns, store: S
 async def test_nothing_of_it_expires(runs: NotedRuns, store: Store, plain: Redis) -> None:
     await runs.note(RUN)
     await runs.settle(settling("a"))
-    keys = plain.keys(f"{store.prefix}:*")
+    keys = list(plain.scan_iter(f"{store.prefix}:*"))
     assert isinstance(keys, list)
     assert len(keys) == 4
     assert {plain.ttl(key) for key in keys} == {-1}

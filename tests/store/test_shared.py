@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from gateway.store.acts import Act
@@ -36,6 +37,7 @@ async def test_a_change_is_heard_at_once(open_replica: OpenReplica) -> None:
     await eventually(lambda: b.shared.switches.reason_of("tenant", "shop") == "does not pay")
 
 
+@pytest.mark.one_server
 async def test_a_message_that_is_lost_is_made_up_for_within_a_second(open_replica: OpenReplica, plain: Redis) -> None:
     a, b = await open_replica(), await open_replica()
     for client in plain.client_list():

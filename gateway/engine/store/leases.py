@@ -27,6 +27,8 @@ from gateway.store.coalescer import Script
 from gateway.store.connection import Store, StoreAway
 
 LEASE_S = 5.0
+LEASE_SHARDS = 8
+"""In a cluster, so that a server that is away stops but its part."""
 ORPHAN_S = 30.0
 _LOOKED_AT = 1000
 
@@ -170,7 +172,8 @@ class Leases:
     # --- of all that this process holds ------------------------------------------------------------------------------
     async def renew(self, *, now: float) -> dict[Claim, Written | Lost]:
         """Prolong what is held, though not beyond its expiry, and tell what became of each: those that are lost are
-        dropped, those in `cancelling` are to be ended. To be called three times in a lease. Raises StoreAway."""
+        dropped, those in `cancelling` are to be ended; nothing is told of those whose part of the store is away. To be
+        called three times in a lease. Raises StoreAway if all of it is."""
         claims = self.held
         deadlines = {claim: self._deadline(claim, now) for claim in claims}
         calls = [
@@ -178,31 +181,50 @@ class Leases:
             for claim in claims
         ]
         answers = await run_often(self._store, _RENEW, calls)
-        results = {claim: _renewed(answer) for claim, answer in zip(claims, answers, strict=True)}
+        results = {
+            claim: _renewed(answer)
+            for claim, answer in zip(claims, answers, strict=True)
+            if not isinstance(answer, StoreAway)
+        }
         for claim, result in results.items():
             if isinstance(result, Lost) or result.status == "requires_action":
                 self.drop(claim)
-        kept = {claim for claim in claims if claim.run in self._held}
+        kept = {claim for claim in results if claim.run in self._held}
         for key in self._keys:
             entries = {_member(claim): deadlines[claim] for claim in kept if self._key(claim.thread) == key}
             if entries:
-                await self._store.run(lambda redis, key=key, entries=entries: redis.zadd(key, entries))  # type: ignore[misc]
+                with suppress(StoreAway):  # whoever finds an old entry asks the thread
+                    await self._store.run(lambda redis, key=key, entries=entries: redis.zadd(key, entries))  # type: ignore[misc]
         return results
 
     # --- of all ------------------------------------------------------------------------------------------------------
     async def sweep(self, *, now: float, limit: int = 100) -> list[Taken | Expired]:
         """Take over what is overdue, at most `limit` of it, and end what has expired. Replicas may do it at the same
-        time. Raises StoreAway; what was taken until then is overdue again after its lease."""
+        time. What lies in a part of the store that is away waits until that is back; raises StoreAway if nothing was
+        found and that may be why."""
         found: list[Taken | Expired] = []
+        away: StoreAway | None = None
         for key in self._keys:
-            for member, deadline in await self._overdue(key, now):
+            try:
+                overdue = await self._overdue(key, now)
+            except StoreAway as exc:
+                away = exc
+                continue
+            for member, deadline in overdue:
                 if len(found) >= limit:
                     return found
                 thread, _, run = member.partition(":")
                 if (own := self._held.get(run)) is not None and now < own.expires_at:
                     continue  # it is only late in renewing
-                if (result := await self._take(thread, run, deadline, now)) is not None:
+                try:
+                    result = await self._take(thread, run, deadline, now)
+                except StoreAway as exc:
+                    away = exc
+                    continue
+                if result is not None:
                     found.append(result)
+        if away is not None and not found:
+            raise away
         return found
 
     async def _overdue(self, key: str, now: float) -> list[tuple[str, float]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.engine.store.activity import SAMPLE_S, Activity
 from gateway.engine.store.keys import thread_key
 from gateway.engine.store.scripts import run_script
 from gateway.engine.store.threads import Threads
 from gateway.store.coalescer import Script
-from gateway.store.connection import Store
+from gateway.store.connection import Store, do_each
 
 TRACE_S = 3600.0
 """How long a deleted thread leaves a trace: far longer than a command can be late."""
@@ -44,10 +46,13 @@ class Retention:
 
     async def _forget_traces(self, now: float, limit: int) -> None:
         key = self._activity.deleted_key
+
+        async def forget(thread: str) -> None:
+            await run_script(self._store, _FORGET, [thread_key(self._store, thread, "t")])
+            await self._store.run(lambda redis: redis.zrem(key, thread))
+
         while threads := await self._listed(key, now - TRACE_S, limit):
-            for thread in threads:
-                await run_script(self._store, _FORGET, [thread_key(self._store, thread, "t")])
-            await self._store.run(lambda redis, threads=threads: redis.zrem(key, *threads))  # type: ignore[misc]
+            await do_each(partial(forget, thread) for thread in threads)
 
     async def _listed(self, key: str, until: float, count: int) -> list[str]:
         if count <= 0:

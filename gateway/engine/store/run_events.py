@@ -207,7 +207,7 @@ class RunEvents:
 
     async def _follow(self, of: _Run, feed: Feed, position: EventId) -> None:
         """Tell what is stored after a position, until the run has ended. Raises FAULTS and StoreAway."""
-        redis = self._store.subscriber()
+        redis = self._store.subscriber(events_key(self._store, *of))
         try:
             while True:
                 # Asked before the stream is: what was told before the end is not missed.

@@ -5,6 +5,7 @@ Other parts of the gateway send the text each time; these scripts are long, and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
 from gateway.store.coalescer import Script, Word
-from gateway.store.connection import Store
+from gateway.store.connection import Store, StoreAway
 
 Call = tuple[Sequence[str], Sequence[Word]]
 """Keys, all of one slot, and arguments."""
@@ -25,8 +26,18 @@ async def run_script(store: Store, script: Script, keys: Sequence[str], *argumen
 
 
 async def run_often(store: Store, script: Script, calls: Sequence[Call]) -> list[Any]:
-    """One script's answers to several calls, sent together. Raises StoreAway."""
-    return await store.run(lambda redis: _send_all(redis, script, calls)) if calls else []
+    """One script's answers to several calls, sent together. For a call whose part of the store is away the answer is
+    StoreAway; if all is away, that is raised."""
+    if not store.is_cluster:
+        return await store.run(lambda redis: _send_all(redis, script, calls)) if calls else []
+    answers = await asyncio.gather(
+        *(run_script(store, script, keys, *arguments) for keys, arguments in calls), return_exceptions=True
+    )
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, StoreAway) or len(failures) == len(calls):
+            raise failure
+    return answers
 
 
 async def read_fields(store: Store, key: str, fields: Sequence[str]) -> list[bytes | None]:

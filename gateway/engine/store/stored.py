@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway.engine.store.activity import Activity
 from gateway.engine.store.assistants import Assistants
 from gateway.engine.store.holdings import Holdings
-from gateway.engine.store.leases import LEASE_S, Leases
+from gateway.engine.store.leases import LEASE_S, LEASE_SHARDS, Leases
 from gateway.engine.store.messages import Messages
 from gateway.engine.store.retention import Retention
 from gateway.engine.store.run_events import RunEvents
@@ -38,7 +38,7 @@ class Stored:
 def open_stored(store: Store, *, owner: str) -> Stored:
     """`owner` names this process, for people."""
     activity = Activity(store)
-    leases = Leases(store, owner=owner, lease_s=LEASE_S)
+    leases = Leases(store, owner=owner, lease_s=LEASE_S, shards=LEASE_SHARDS if store.is_cluster else 1)
     holdings = Holdings(store)
     threads = Threads(store, activity, holdings)
     return Stored(

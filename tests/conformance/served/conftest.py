@@ -11,10 +11,16 @@ import pytest
 
 from gateway.engine.models import MODEL_APIS
 from gateway.ids import TAIL_LENGTH
+from tests.cluster import on_both
 from tests.conformance.conftest import ok
 from tests.conftest import Running, StartGateway, StartVendor, Vendor, public_id
 from tests.simulators.hosted_tools import APIS, HostedTools, hosted_tools
 from tests.simulators.model_simulator import ModelSimulator
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc)
+
 
 ADD, FIND = (
     {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}

@@ -28,10 +28,15 @@ from gateway.engine.store.steps import Steps
 from gateway.engine.store.threads import Threads
 from gateway.engine.store.work import Work
 from gateway.store.connection import Store
+from tests.cluster import look_behind, on_both
 from tests.store.conftest import OwnValkey
 
 T = TypeVar("T")
 _numbers = count()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_both(metafunc, "own_valkey")
 
 
 class TwiceStore(Store):
@@ -45,10 +50,10 @@ class TwiceStore(Store):
 class Replica:
     """What one gateway process has of the store."""
 
-    def __init__(self, store: Store, owner: str, queue_limit: int = 1000) -> None:
+    def __init__(self, store: Store, owner: str, queue_limit: int = 1000, lease_shards: int = 1) -> None:
         self.store = store
         self.activity = Activity(store)
-        self.leases = Leases(store, owner=owner, lease_s=5)
+        self.leases = Leases(store, owner=owner, lease_s=5, shards=lease_shards)
         self.holdings = Holdings(store)
         self.assistants = Assistants(store, self.holdings)
         self.threads = Threads(store, self.activity, self.holdings)
@@ -83,7 +88,7 @@ def prefix() -> str:
 @pytest.fixture
 def plain(valkey: str, prefix: str) -> Iterator[Redis]:
     """A client to look behind the gateway's back. It blocks. At the end nothing but events may have an expiry."""
-    with Redis.from_url(valkey, decode_responses=True) as client:
+    with look_behind(valkey, decode_responses=True) as client:
         yield client
         for key in client.scan_iter(f"{prefix}:*"):
             assert client.ttl(key) == -1 or ":ev:" in key, key

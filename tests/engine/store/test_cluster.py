@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from gateway.engine.store.endings import Ending
-from gateway.engine.store.leases import Taken
+from gateway.engine.store.keys import thread_key
+from gateway.engine.store.leases import LEASE_SHARDS, Taken
 from gateway.engine.store.lists import Page, Window
 from gateway.engine.store.results import Done, Written
 from gateway.engine.store.runs import Started
 from gateway.engine.store.work import Change
-from gateway.store.embedded import find_binary
+from tests.cluster import ValkeyCluster
 from tests.engine.store.conftest import OpenReplica
 from tests.engine.store.objects import (
     CALLS,
@@ -34,39 +29,12 @@ from tests.engine.store.objects import (
 )
 
 
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[str]:
-    """One node that has all slots."""
-    with socket.socket() as one, socket.socket() as two:
-        for taken in (one, two):
-            taken.bind(("127.0.0.1", 0))
-        ports = [taken.getsockname()[1] for taken in (one, two)]
-    words = f"--port {ports[0]} --cluster-port {ports[1]} --bind 127.0.0.1 --cluster-enabled yes --save"
-    process = subprocess.Popen([find_binary(), *words.split(), "", "--dir", str(tmp_path)], stdout=subprocess.DEVNULL)
-    try:
-        url = f"redis://127.0.0.1:{ports[0]}"
-        async with asyncio.timeout(20), Redis.from_url(url, decode_responses=True) as redis:
-            await _take_all_slots(redis)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def _take_all_slots(redis: Redis) -> None:
-    with_slots = False
-    while True:
-        with suppress(RedisError):
-            if not with_slots:
-                await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-                with_slots = True
-            if "cluster_state:ok" in str(await redis.execute_command("CLUSTER", "INFO")):
-                return
-        await asyncio.sleep(0.01)
-
-
-async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_replica: OpenReplica) -> None:
-    first, second = await open_replica(cluster), await open_replica(cluster)
+@pytest.mark.one_server
+async def test_a_whole_life_takes_one_slot_for_each_script(
+    valkey_cluster: ValkeyCluster, open_replica: OpenReplica
+) -> None:
+    url = valkey_cluster.url
+    first, second = await open_replica(url), await open_replica(url)
     account, made = "r1", assistant()
     await first.assistants.create(account, made, tenant="alice", now=NOW)
     assert await first.assistants.modify(account, made["id"], {"name": "n"}) == made | {"name": "n"}
@@ -103,5 +71,65 @@ async def test_a_whole_life_takes_one_slot_for_each_script(cluster: str, open_re
     assert await second.retention.sweep(now=NOW + 1e7, keep_s=1e6) == [thread]
     await second.retention.sweep(now=NOW + 2e7, keep_s=None)
     await publisher.close()
-    with pytest.raises(ResponseError, match="same slot"):  # it does look
-        await first.store.redis.eval("return 1", 2, "a", "b")
+    with valkey_cluster.server(0) as server, pytest.raises(ResponseError, match="same slot"):  # it does look
+        server.eval("return 1", 2, "a", "b")
+
+
+@pytest.mark.long
+@pytest.mark.one_server
+async def test_a_run_goes_on_while_its_slot_moves(valkey_cluster: ValkeyCluster, open_replica: OpenReplica) -> None:
+    """Away for as long as it moves: what is told then is stored later, and heard once and in order."""
+    works, listens = await open_replica(valkey_cluster.url), await open_replica(valkey_cluster.url)
+    thread = await make_thread(works, message())
+    claim = await make_run(works, thread)
+    key = thread_key(works.store, thread, "t")
+    home = valkey_cluster.owner_of(key)
+    publisher = works.events.publish(claim)
+    told = [str(number) for number in range(300)]
+
+    async def hear() -> list[str]:
+        return [event.data.decode() async for event in listens.events.subscribe(thread, claim.run)]
+
+    async def say() -> None:
+        for data in told:
+            publisher.send(("thread.message.delta", data.encode()))
+            await asyncio.sleep(0.005)
+
+    hearing, saying = asyncio.create_task(hear()), asyncio.create_task(say())
+    for to in ((home + 1) % 3, (home + 2) % 3, home):
+        await asyncio.sleep(0.2)
+        moving = await asyncio.to_thread(valkey_cluster.moving, key, to=to)
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(moving.move, [key])
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(moving.all)
+    await saying
+    staged = publisher.stage(is_last=True)
+    assert await works.work.finish(claim, Ending("completed", NOW + 6), events=staged) == Written("completed")
+    publisher.confirm(staged)
+    async with asyncio.timeout(10):
+        assert await hearing == [*told, "[DONE]"]
+    await publisher.close()
+
+
+@pytest.mark.one_server
+async def test_runs_of_a_server_that_is_away_keep_nobody_else_waiting(
+    valkey_cluster: ValkeyCluster, open_replica: OpenReplica
+) -> None:
+    """Neither those that are renewed nor those that are overdue."""
+    holds, takes = [await open_replica(valkey_cluster.url, timeout_s=0.3, lease_shards=LEASE_SHARDS) for _ in range(2)]
+    threads = [await make_thread(holds, message()) for _ in range(12)]
+    claims = [await make_run(holds, thread) for thread in threads]
+    places = {claim: valkey_cluster.owner_of(thread_key(holds.store, claim.thread, "a")) for claim in claims}
+    assert set(places.values()) == {0, 1, 2}
+    there = {claim for claim in claims if places[claim] != 0}
+    with valkey_cluster.frozen(0):
+        assert (await holds.leases.renew(now=NOW + 2)).keys() == there
+    assert set(holds.leases.held) == set(claims)
+    with valkey_cluster.frozen(0):
+        found = await takes.leases.sweep(now=NOW + 20)
+    # Whose entry lies on the server that is away is found when that is back.
+    entries = [takes.leases._key(each.claim.thread) for each in found if isinstance(each, Taken)]
+    assert entries
+    assert {valkey_cluster.owner_of(entry) for entry in entries} <= {1, 2}
+    assert {each.claim.run for each in found if isinstance(each, Taken)} <= {claim.run for claim in there}
