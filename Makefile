@@ -50,17 +50,17 @@ $(VENV)/.installed-test: $(VENV)/.installed-run tests/requirements.lock
 	$(PIP) install --no-compile --require-hashes -r tests/requirements.lock
 	@touch $@
 
-# New versions within pyproject.toml's bounds. The image's lock comes first, the others hold its versions; a client's
-# lock stands alone.
+# New versions within pyproject.toml's bounds. The image's lock comes first, the others hold its versions; the lock of a
+# program that is not ours stands alone.
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade
 lock: $(VENV)/bin/python
 	$(PIP) install uv
 	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra foundry -o deploy/requirements.lock pyproject.toml -
 	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --extra demo -c deploy/requirements.lock -o deploy/demo.lock pyproject.toml -
 	printf 'flit_core\n' | $(VENV)/bin/uv pip compile $(COMPILE) --all-extras -c deploy/requirements.lock -c deploy/demo.lock -o tests/requirements.lock pyproject.toml -
-	for list in tests/clients/*/requirements.in; do \
+	for list in tests/*/*/requirements.in; do \
 	  $(VENV)/bin/uv pip compile $(COMPILE) -o $${list%.in}.lock $$list || exit; done
-	for list in tests/clients/*/package.json; do \
+	for list in tests/*/*/package.json; do \
 	  npm update --package-lock-only --omit-lockfile-registry-resolved --prefix $$(dirname $$list) || exit; done
 
 clean:

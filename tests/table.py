@@ -3,10 +3,11 @@
     make table                                     # writes it, from the last run of make test or make test-long
     python -m tests.table --check var/tests.xml    # what both end with: fails where writing would change something
 
-A test says whose calls it makes with the marker `client`, and that it demands refusals with `refusal`. The gateway's
-own log then tells what was called: one `request.done` for each request, with operation, vendor and status. Of a
-client's test the successes count, of a refusal's test the rest; and only of tests that passed. No cell is typed by
-hand, and one that no test stands behind says so.
+A test says whose calls it makes with the marker `client`, and that it demands refusals with `refusal`; with
+`served=True` they are about threads that the gateway serves, whoever the vendor of the models is. The gateway's own log
+then tells what was called: one `request.done` for each request, with operation, vendor and status. Of a client's test
+the successes count, of a refusal's test the rest; and only of tests that passed. No cell is typed by hand, and one that
+no test stands behind says so.
 
 Clients with environments of their own run under `make test-long` only. What they proved is kept in `PROVED`, and stands
 while their tests do.
@@ -45,8 +46,10 @@ STREAMED = " streamed"
 CALLS = [each.name for each in OPERATIONS] + [each.name + STREAMED for each in OPERATIONS if each.streams]
 """Every row that the table could have: an operation, and again with its answer as a stream."""
 
-FORWARDED = sorted(name for name, vendor in VENDORS.items() if vendor.has_threads)
-"""Vendors that the table tells of: those with threads of their own."""
+SERVED = "served"
+"""The column of what the gateway serves itself."""
+COLUMNS = [*sorted(name for name, vendor in VENDORS.items() if vendor.has_threads), SERVED]
+"""Vendors with threads of their own, and what needs none."""
 
 NOT_TESTED = "not tested"
 
@@ -66,35 +69,42 @@ class Evidence:
     client: str | None
     is_long: bool = False
     calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Vendor → call → status."""
+    """Column → call → status."""
 
 
 def evidence_of(item: pytest.Item, events: Iterable[Mapping[str, Any]]) -> Evidence:
     """From a test that bears one of the markers, and the gateway's log of it."""
     client = client_of(mark.kwargs for mark in item.iter_markers("client"))
-    return Evidence(item.nodeid, client, item.get_closest_marker("long") is not None, calls_in(events, client))
+    marks = [mark for name in ("client", "refusal") for mark in item.iter_markers(name)]
+    column = SERVED if any(mark.kwargs.get("served") for mark in marks) else None
+    calls = calls_in(events, client, column=column)
+    return Evidence(item.nodeid, client, item.get_closest_marker("long") is not None, calls)
 
 
-def client_of(said: Iterable[Mapping[str, str]]) -> str | None:
+def client_of(said: Iterable[Mapping[str, Any]]) -> str | None:
     """The client that the markers of a test name, from the nearest to the farthest: `client(name="openai-python
     1.20")`, and `client(door="AzureOpenAI")` for the class of it; None if there is no marker."""
-    facts: dict[str, str] = {}
+    facts: dict[str, Any] = {}
     for each in said:
         facts = {**each, **facts}
     return " as ".join(facts[key] for key in ("name", "door") if key in facts) or None
 
 
-def calls_in(events: Iterable[Mapping[str, Any]], client: str | None) -> dict[str, dict[str, int]]:
-    """What counts of a log: vendor → call → status. A request that never got as far as to a vendor says nothing, nor
-    does an answer that did not come to its end."""
+def calls_in(
+    events: Iterable[Mapping[str, Any]], client: str | None, *, column: str | None = None
+) -> dict[str, dict[str, int]]:
+    """What counts of a log: column → call → status. The column is the vendor if none is said. A request that never got
+    as far as to a vendor says nothing, nor does an answer that did not come to its end."""
     found: dict[str, dict[str, int]] = {}
     for line in events:
         if line["event"] != "request.done" or "vendor" not in line or "outcome" in line:
             continue
         is_success = line["status"] == 200
-        if line["operation"] in BY_NAME and is_success == (client is not None):
-            call = line["operation"] + (STREAMED if "events" in line else "")
-            found.setdefault(line["vendor"], {})[call] = line["status"]
+        operation = BY_NAME.get(line["operation"])
+        if operation is not None and is_success == (client is not None):
+            # A stream that is taken up again is read as its run is.
+            call = operation.name + (STREAMED if "events" in line and operation.streams else "")
+            found.setdefault(column or line["vendor"], {})[call] = line["status"]
     return {vendor: dict(sorted(calls.items())) for vendor, calls in sorted(found.items())}
 
 
@@ -177,7 +187,7 @@ class Cell:
 
 def cells_of(evidence: Iterable[Evidence]) -> dict[tuple[str, str], Cell]:
     """Every call at every vendor, tested or not: (call, vendor) → cell."""
-    cells = {(call, vendor): Cell() for call in CALLS for vendor in FORWARDED}
+    cells = {(call, vendor): Cell() for call in CALLS for vendor in COLUMNS}
     for each in evidence:
         for vendor, calls in each.calls.items():
             for call, status in calls.items():
@@ -246,11 +256,11 @@ def render(evidence: Iterable[Evidence]) -> str:
     cells = cells_of(evidence)
     letters = letters_of(cells)
     columns: dict[tuple[str, ...], list[str]] = {}
-    for vendor in FORWARDED:
+    for vendor in COLUMNS:
         columns.setdefault(tuple(cells[call, vendor].show(letters) for call in CALLS), []).append(vendor)
     vendors = sorted(columns.values(), key=lambda group: -sum(len(cells[call, group[0]].clients) for call in CALLS))
     lines = [
-        "| operations | " + " | ".join(", ".join(f"`{vendor}`" for vendor in group) for group in vendors) + " |",
+        "| operations | " + " | ".join(", ".join(map(_head, group)) for group in vendors) + " |",
         "| --- |" + " --- |" * len(vendors),
     ]
     for family, calls in families().items():
@@ -261,6 +271,10 @@ def render(evidence: Iterable[Evidence]) -> str:
             names = ", ".join(family_of(call)[1] for call in same)
             lines.append(f"| **{family}**: {names} | " + " | ".join(shown) + " |")
     return "\n".join([*lines, "", *legend(letters, evidence)])
+
+
+def _head(column: str) -> str:
+    return f"*{column}*" if column == SERVED else f"`{column}`"
 
 
 def legend(letters: Mapping[str, str], evidence: Sequence[Evidence]) -> list[str]:

@@ -13,7 +13,11 @@ import pytest
 from tests import table
 from tests.table import CALLS, FORWARDED, Evidence
 
+<<<<<<< HEAD
 EVERYWHERE = dict.fromkeys(FORWARDED, dict.fromkeys(CALLS, 200))
+=======
+EVERYWHERE = dict.fromkeys(table.COLUMNS, dict.fromkeys(CALLS, 200))
+>>>>>>> standins
 
 
 def seen(
@@ -40,7 +44,11 @@ def test_where_no_test_stands_behind_a_cell_it_says_so() -> None:
     shown = rows([])
     assert {cell for others in shown.values() for cell in others} == {
         "not tested",
+<<<<<<< HEAD
         ", ".join(f"`{vendor}`" for vendor in FORWARDED),
+=======
+        ", ".join([*(f"`{vendor}`" for vendor in sorted(VENDORS)), "*served*"]),
+>>>>>>> standins
     }
     shown = rows([seen("ann", {"openai": {"create_thread": 200}})])
     assert shown["operations"][0] == "`openai`"
@@ -129,7 +137,13 @@ def test_of_a_client_successes_count_and_of_a_refusal_the_rest() -> None:
         line("passthrough", 200),
     ]
     assert table.calls_in(events, "ann") == {"openai": {"create_run streamed": 200, "get_file": 200}}
+    served = {"served": {"create_run streamed": 200, "get_file": 200}}
+    assert table.calls_in(events, "ann", column=table.SERVED) == served
     assert table.calls_in(events, None) == {"openai": {"get_thread": 404}}
+
+
+def test_a_stream_that_is_taken_up_again_is_read_as_its_run_is() -> None:
+    assert table.calls_in([line("get_run", 200, events=3)], "ann") == {"openai": {"get_run": 200}}
 
 
 @pytest.mark.parametrize(

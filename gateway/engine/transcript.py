@@ -80,9 +80,10 @@ def with_round(transcript: Transcript, made: Round, used: Json | None) -> Transc
 
 
 def with_outputs(transcript: Transcript, outputs: Sequence[Mapping[str, Any]]) -> Transcript:
-    """The last round is answered."""
+    """The last round is answered; in the order of its calls, as it will be read from the store."""
     *before, last = transcript.rounds
-    answered = tuple(ToolOutput(given["tool_call_id"], given.get("output") or "") for given in outputs)
+    given = {each["tool_call_id"]: each.get("output") or "" for each in outputs}
+    answered = tuple(ToolOutput(call.id, given.get(call.id, "")) for call in last.calls)
     return replace(transcript, rounds=[*before, Round(last.items, answered)], waiting=None)
 
 

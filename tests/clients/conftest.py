@@ -94,3 +94,9 @@ async def served(serving: None, start_vendor: StartVendor, start_gateway: StartG
     vendor = await start_vendor("openai_chat")
     vendor.simulator.faults.add(faults.cut_stream(3), where=lambda received: b"break off" in received.body, times=None)
     return Stand(await start_gateway(vendor), vendor, events, None)
+
+
+@pytest.fixture
+def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Served runs expire after two seconds."""
+    monkeypatch.setattr("gateway.engine.objects.RUN_LIFE_S", 2)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.conftest import DOORS, INSTALL_S, Stand
 from tests.clients.conversation import assert_was_served_well, assert_went_well
-from tests.clients.environments import CLIENTS, folder_of
+from tests.environments import CLIENTS, folder_of
 
 pytestmark = [
     pytest.mark.long,
@@ -35,7 +35,7 @@ async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(
     stand: Stand, package: str, version: str, door: str
 ) -> None:
     """The newest major, and the last one that runs on Node below 22."""
-    folder = await asyncio.to_thread(folder_of, CLIENT)
+    folder = await asyncio.to_thread(folder_of, CLIENTS / CLIENT)
     program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)  # where it finds its modules
     seen = await stand.run("node", program, door=door, OPENAI_PACKAGE=package)
     assert_went_well(stand, seen, **ORDERS)
@@ -43,9 +43,18 @@ async def test_the_node_sdk_holds_a_conversation_with_tools_and_streams(
     assert [agent.startswith(version) for agent in agents] == [True]
 
 
-@pytest.mark.parametrize("package", ["openai", "openai-6"])
-async def test_the_node_sdk_holds_it_over_threads_that_the_gateway_serves(served: Stand, package: str) -> None:
-    folder = await asyncio.to_thread(folder_of, CLIENT)
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "package",
+    [
+        pytest.param("openai", marks=pytest.mark.client(name="openai-node 7.x", served=True)),
+        pytest.param("openai-6", marks=pytest.mark.client(name="openai-node 6.x", served=True)),
+    ],
+)
+async def test_the_node_sdk_holds_it_over_threads_that_the_gateway_serves(
+    served: Stand, package: str, door: str
+) -> None:
+    folder = await asyncio.to_thread(folder_of, CLIENTS / CLIENT)
     program = shutil.copy(CLIENTS / CLIENT / "client.mjs", folder)
-    seen = await served.run("node", program, OPENAI_PACKAGE=package, WITHOUT_FILES="1")
+    seen = await served.run("node", program, door=door, OPENAI_PACKAGE=package, WITHOUT_FILES="1")
     assert_was_served_well(served, seen, **ORDERS)

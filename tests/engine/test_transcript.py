@@ -75,6 +75,17 @@ def test_a_round_goes_back_in_its_order(deltas: tuple[Delta, ...], items: tuple[
     assert later == Transcript([*waiting.turns, Round(items, outputs)], [], None, None)
 
 
+def test_outputs_go_to_the_model_in_the_order_of_its_calls() -> None:
+    """In whichever order they were submitted, so that what a model is told is the same in each later request: a vendor
+    whose calls have no ids pairs them by their order, and one that keeps what was said looks for the same beginning."""
+    stored = write(*BEFORE, CallBegun(1, "call_2", "add"), CallArguments(1, '{"a": 1}'))
+    submitted = [{"tool_call_id": "call_2", "output": "8"}, {"tool_call_id": "call_1", "output": "7"}]
+    given = with_outputs(read_transcript([ASKED, *stored], "run_1"), submitted)
+    kept = [answered_step(each, submitted, now=NOW) if each.get("type") == "tool_calls" else each for each in stored]
+    assert given.rounds[0].outputs == (ToolOutput("call_1", "7"), ToolOutput("call_2", "8"))
+    assert given.rounds == read_transcript([ASKED, *kept], "run_1").rounds
+
+
 def test_callers_see_nothing_of_what_is_kept_for_models() -> None:
     [step] = [each for each in answered(write(*BEFORE, THOUGHT)) if each.get("type") == "tool_calls"]
     assert b"reasoning_content" in codec.dumps(step)

@@ -41,6 +41,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
+@pytest.mark.client(name="openai-python 3.x", door="OpenAI", served=True)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 async def test_the_sdk_works_as_with_openai(scenario: Scenario, served: Served, events: Events) -> None:
     async with served.gateway.sdk() as sdk:

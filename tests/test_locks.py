@@ -1,4 +1,4 @@
-"""What the clients' environments are built from fits together; seen without building one."""
+"""What the environments of other people's programs are built from fits together; seen without building one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.clients.environments import CLIENTS
+from tests.environments import TESTS
 
-PYTHON = sorted(CLIENTS.glob("*/requirements.in"))
-NODE = sorted(CLIENTS.glob("*/package.json"))
+PYTHON = sorted(TESTS.glob("*/*/requirements.in"))
+NODE = sorted(TESTS.glob("*/*/package.json"))
 
 
 def test_every_program_has_a_list_of_what_it_needs() -> None:
     """There may be more lists than programs: one program can serve several versions of an SDK."""
-    assert {path.parent for path in CLIENTS.glob("*/client.*")} <= {path.parent for path in PYTHON + NODE}
+    assert {path.parent for path in TESTS.glob("clients/*/client.*")} <= {path.parent for path in PYTHON + NODE}
 
 
 @pytest.mark.parametrize("wanted", PYTHON, ids=lambda path: path.parent.name)

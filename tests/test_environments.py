@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients import environments
+from tests import environments
 
 
 class Builder:
@@ -25,7 +25,7 @@ class Builder:
 
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
-    monkeypatch.setattr(environments, "KEPT", tmp_path / "clients")
+    monkeypatch.setattr(environments, "KEPT", tmp_path / "programs")
     return Builder()
 
 

@@ -1,4 +1,5 @@
-"""The environments of the clients: built from their locks at first use, kept, and built anew when a lock changes.
+"""The environments of programs that are not ours: built from their locks at first use, kept, and built anew when a lock
+changes. A program is a folder of `tests/clients` or `tests/stand_ins` with its lock.
 
 They stand beside the suite's own environment, in a folder that git does not see. Building needs the package
 registries; nothing here knows where those are, pip and npm do.
@@ -14,28 +15,31 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-CLIENTS = Path(__file__).parent
-KEPT = CLIENTS.parents[1] / ".venv" / "clients"
+TESTS = Path(__file__).parent
+CLIENTS = TESTS / "clients"
+STAND_INS = TESTS / "stand_ins"
+KEPT = TESTS.parent / ".venv" / "programs"
 
 
 class CannotBuild(Exception):
     """A tool failed; its own words are the message."""
 
 
-def python_of(client: str) -> Path:
-    """The interpreter of an environment with exactly what the client's `requirements.lock` says."""
+def python_of(program: Path) -> Path:
+    """The interpreter of an environment with exactly what the program's `requirements.lock` says."""
 
     def build(folder: Path) -> None:
         _run(sys.executable, "-m", "venv", "--without-pip", folder)
         pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder / "bin" / "python")
         _run(*pip, "install", "--quiet", "--require-hashes", "-r", lock)
 
-    lock = CLIENTS / client / "requirements.lock"
-    return _built(client, lock.read_bytes() + f"{sys.version} {sys.base_prefix}".encode(), build) / "bin" / "python"
+    lock = program / "requirements.lock"
+    source = lock.read_bytes() + f"{sys.version} {sys.base_prefix}".encode()
+    return _built(program.name, source, build) / "bin" / "python"
 
 
-def folder_of(client: str) -> Path:
-    """A folder with exactly the `node_modules` that the client's `package-lock.json` says."""
+def folder_of(program: Path) -> Path:
+    """A folder with exactly the `node_modules` that the program's `package-lock.json` says."""
 
     def build(folder: Path) -> None:
         folder.mkdir()
@@ -43,20 +47,20 @@ def folder_of(client: str) -> Path:
             shutil.copy(file, folder)
         _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", folder)
 
-    files = [CLIENTS / client / name for name in ("package.json", "package-lock.json")]
-    return _built(client, b"".join(file.read_bytes() for file in files), build)
+    files = [program / name for name in ("package.json", "package-lock.json")]
+    return _built(program.name, b"".join(file.read_bytes() for file in files), build)
 
 
-def _built(client: str, source: bytes, build: Callable[[Path], None]) -> Path:
-    """The client's folder for this source. Test processes that want it at the same time wait for the one that builds;
+def _built(name: str, source: bytes, build: Callable[[Path], None]) -> Path:
+    """The program's folder for this source. Test processes that want it at the same time wait for the one that builds;
     a folder that was left half built, and those of older locks, are removed."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    folder = KEPT / f"{client}-{hashlib.sha256(source).hexdigest()[:12]}"
+    folder = KEPT / f"{name}-{hashlib.sha256(source).hexdigest()[:12]}"
     is_complete = folder / ".complete"
-    with (KEPT / f"{client}.guard").open("w") as guard:
+    with (KEPT / f"{name}.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not is_complete.exists():
-            for old in KEPT.glob(f"{client}-*"):
+            for old in KEPT.glob(f"{name}-*"):
                 shutil.rmtree(old)
             build(folder)
             is_complete.touch()
