@@ -81,6 +81,10 @@ class _Heard:
     """What the model said and was not read yet, and why to stop."""
 
     deltas: list[Delta] = field(default_factory=list)
+    noted: Noted = field(default_factory=Noted)
+    """What was read already, and has to be written before it is told."""
+    is_awaited: bool = False
+    """Nothing is being written: whoever hears may read."""
     stop: Stop | None = None
     is_lost: bool = False
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
@@ -259,28 +263,27 @@ class Working:
     async def _generate(self, target: Target, generation: Generation, writing: Writing) -> None:
         """Until the model has ended or the run is to stop. Raises ClaimLost."""
         record = Record("gen_" + secrets.token_hex(12), "POST", "")
-        listening = asyncio.create_task(self._listen(target, generation, record), name="run.listen")
+        listening = asyncio.create_task(self._listen(target, generation, writing, record), name="run.listen")
         heard = self._heard
         try:
             while writing.end is None and heard.stop is None:
+                heard.is_awaited = True
                 await heard.stirred.wait()
+                heard.is_awaited = False
                 heard.stirred.clear()
-                deltas, heard.deltas = heard.deltas, []
                 if heard.is_lost:
                     raise ClaimLost
-                noted = writing.take(deltas)
+                noted = _joined(heard.noted, writing.take(heard.deltas))
+                heard.noted, heard.deltas = Noted(), []
                 if noted.changes:
                     changes = noted.changes
                     await self._write(lambda: self._stored.work.write(self._claim, *changes))  # noqa: B023
-                if self._publisher is not None and noted.told:
-                    self._publisher.send(*noted.told)
-                    if self._publisher.is_lost:
-                        raise ClaimLost
+                self._publish(noted.told)
         finally:
             await end([listening])
             self._note(target, generation, writing, record)
 
-    async def _listen(self, target: Target, generation: Generation, record: Record) -> None:
+    async def _listen(self, target: Target, generation: Generation, writing: Writing, record: Record) -> None:
         patience_s = max(0.0, self._claim.expires_at - self._clock())
         is_whole = False
         try:
@@ -288,15 +291,30 @@ class Working:
             async with aclosing(asking) as said:
                 async for deltas in said:
                     is_whole = isinstance(deltas[-1], Finish | Failure)
-                    self._hear(deltas)
+                    self._hear(deltas, writing)
         except Exception:
             log.exception("generation.crashed", upstream_id=self._claim.run)
         if not is_whole:
-            self._hear([Failure("server_error", "the gateway failed while it asked the model")])
+            self._hear([Failure("server_error", "the gateway failed while it asked the model")], writing)
 
-    def _hear(self, deltas: Sequence[Delta]) -> None:
-        self._heard.deltas += deltas
-        self._heard.stirred.set()
+    def _hear(self, deltas: Sequence[Delta], writing: Writing) -> None:
+        """What begins nothing and ends nothing is told from here: most deltas are so, and no task is woken for them."""
+        heard = self._heard
+        if not heard.is_awaited or heard.stirred.is_set():
+            heard.deltas += deltas
+        else:
+            noted = writing.take(deltas)
+            if not noted.changes and writing.end is None:
+                self._publish(noted.told)
+                return
+            heard.noted = noted
+        heard.stirred.set()
+
+    def _publish(self, told: Sequence[Told]) -> None:
+        if self._publisher is not None and told:
+            self._publisher.send(*told)
+            if self._publisher.is_lost:
+                self.lose()
 
     def _note(self, target: Target, generation: Generation, writing: Writing, record: Record) -> None:
         """The line of one call of a model."""
@@ -383,6 +401,10 @@ class Working:
             if self._heard.is_lost:
                 raise ClaimLost
             await self._pause(_AGAIN_S)
+
+
+def _joined(first: Noted, then: Noted) -> Noted:
+    return Noted([*first.changes, *then.changes], [*first.told, *then.told])
 
 
 def _told(name: str, data: Any) -> Told:
