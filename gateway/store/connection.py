@@ -20,6 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from gateway import __version__
 from gateway.ending import end
+from gateway.store.packing import pack_in_c
 from gateway.telemetry import log
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class Store:
             decode_responses=True,
             driver_info=DRIVER,
         )
-        self.redis: Redis = Redis(connection_pool=pool)
+        self.redis: Redis = Redis(connection_pool=pack_in_c(pool))
         self.prefix = prefix
         self._url = url
         self._timeout_s = timeout_s
