@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from gateway import __version__
 from gateway.commands.arguments import add_commands
 from gateway.commands.command_failed import CommandFailed
 from gateway.config import Config, ConfigError, load
+
+_OBJECTS_BETWEEN_COLLECTIONS = 10_000
+"""Python's 700 cost 5 % of the time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +77,9 @@ def _serve(path: Path, config: Config) -> int:
     def greet(url: str) -> None:
         print(_greeting(config, url), flush=True)
 
+    # What was imported is no garbage, and requests leave little that their last reference does not free.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         asyncio.run(run_until_signalled(config, partial(_load_again, path), greet))
     except (CannotStart, GatewayError) as error:

@@ -151,7 +151,10 @@ def shape_of_event(name: str, data: dict[str, Any]) -> Shape:
     """The shape of one stream event. The object's own word decides; where it is none we know, the event's name does,
     which is the object's word and mostly a verb (`thread.run.created`); an event nobody has heard of has the ids that
     every object names alike rewritten, and nothing else."""
-    words = (str(data.get("object")), name, name.rpartition(".")[0])
+    word = data.get("object")
+    if type(word) is str and word in OBJECTS:
+        return OBJECTS[word]
+    words = (name, name.rpartition(".")[0])
     return next((OBJECTS[word] for word in words if word in OBJECTS), UNKNOWN)
 
 

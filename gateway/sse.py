@@ -33,7 +33,7 @@ class Event:
         if self.name:
             lines.append(b"event: " + self.name.encode())
         if self.data is not None:
-            lines.extend(b"data: " + line for line in self.data.split(b"\n"))
+            lines.append(b"data: " + self.data.replace(b"\n", b"\ndata: "))
         return b"\n".join(lines) + b"\n\n"
 
 
@@ -60,8 +60,7 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Events that `chunk` completes. Raises EventTooLarge."""
-        self._tail += chunk
-        yield from self._events_in(self._complete_lines())
+        yield from self._events_in(self._complete_lines(chunk))
         if self._held_bytes + len(self._tail) > self._max_event_bytes:
             raise EventTooLarge(f"an event of more than {self._max_event_bytes} bytes")
 
@@ -71,8 +70,18 @@ class EventParser:
         self._tail.clear()
         yield from self._events_in([*_LINE_END.split(left), b""])
 
-    def _complete_lines(self) -> list[bytes]:
+    def _complete_lines(self, chunk: bytes) -> list[bytes]:
         """Cut off the complete lines. A CR that ends a chunk ends its line at once; a LF that follows belongs to it."""
+        if b"\r" not in chunk and not self._ended_in_cr:  # as nearly all streams are; nor is there one in what is held
+            first, *others = chunk.split(b"\n")
+            self._tail += first
+            if not others:
+                return []
+            lines = [bytes(self._tail), *others]
+            self._tail[:] = lines.pop()
+            self._searched = len(self._tail)
+            return lines
+        self._tail += chunk
         if self._ended_in_cr and self._tail:
             self._tail = self._tail.removeprefix(b"\n")
             self._ended_in_cr = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import aiohttp
@@ -19,6 +19,7 @@ from gateway.config import Provider as ProviderConfig
 from gateway.config import Timeouts
 from gateway.errors import AttemptFailed
 from gateway.model import Outbound
+from gateway.sse import Event
 
 
 class Relayed(Protocol):
@@ -43,6 +44,10 @@ class Relayed(Protocol):
 
     async def next_piece(self) -> bytes: ...
 
+    @property
+    def next_events(self) -> Callable[[], Awaitable[Sequence[Event]]] | None:
+        """In place of `next_piece`, where a stream's events need not be read out of bytes; none come at its end."""
+
     def when_closed(self, callback: Callable[[], None]) -> None: ...
 
     async def __aenter__(self) -> Relayed: ...
@@ -55,6 +60,8 @@ class Answer:
 
     Use as a context. Leaving it early closes the connection, which is how a provider learns that nobody listens.
     """
+
+    next_events = None
 
     def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, deadline: float) -> None:
         self._response = response

@@ -11,13 +11,9 @@ from xml.sax.saxutils import quoteattr
 import pytest
 
 from tests import table
-from tests.table import CALLS, FORWARDED, Evidence
+from tests.table import CALLS, Evidence
 
-<<<<<<< HEAD
-EVERYWHERE = dict.fromkeys(FORWARDED, dict.fromkeys(CALLS, 200))
-=======
 EVERYWHERE = dict.fromkeys(table.COLUMNS, dict.fromkeys(CALLS, 200))
->>>>>>> standins
 
 
 def seen(
@@ -44,11 +40,7 @@ def test_where_no_test_stands_behind_a_cell_it_says_so() -> None:
     shown = rows([])
     assert {cell for others in shown.values() for cell in others} == {
         "not tested",
-<<<<<<< HEAD
-        ", ".join(f"`{vendor}`" for vendor in FORWARDED),
-=======
-        ", ".join([*(f"`{vendor}`" for vendor in sorted(VENDORS)), "*served*"]),
->>>>>>> standins
+        ", ".join([*(f"`{vendor}`" for vendor in table.COLUMNS[:-1]), "*served*"]),
     }
     shown = rows([seen("ann", {"openai": {"create_thread": 200}})])
     assert shown["operations"][0] == "`openai`"

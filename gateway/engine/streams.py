@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from gateway.ending import end
 from gateway.engine.store.events import Event, EventsGone
 from gateway.errors import AttemptFailed
+from gateway.sse import Event as Told
 from gateway.store.connection import StoreAway
 
 _AHEAD_BYTES = 256 * 1024
@@ -25,7 +26,8 @@ class RunStream:
     has_framed_end = True
 
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:
-        self._ready = bytearray()
+        self._ready: list[Told] = []
+        self._ready_bytes = 0
         self._stirred = asyncio.Event()
         self._has_room = asyncio.Event()
         self._is_over = False
@@ -34,13 +36,14 @@ class RunStream:
         self._pump = asyncio.create_task(self._take(events), name="run.stream")
 
     async def _take(self, events: AsyncGenerator[Event, None]) -> None:
-        """Waiting for the next event here and not in `next_piece`, which may be cancelled and called again."""
+        """Waiting for the next event here and not in `next_events`, which may be cancelled and called again."""
         try:
             async with aclosing(events):
                 async for event in events:
-                    self._ready += _encode(event)
+                    self._ready.append(Told(event.name, event.data, [b"id: %d-%d" % event.id]))
+                    self._ready_bytes += len(event.data)
                     self._stirred.set()
-                    while len(self._ready) > _AHEAD_BYTES:
+                    while self._ready_bytes > _AHEAD_BYTES:
                         self._has_room.clear()
                         await self._has_room.wait()
         except EventsGone:
@@ -53,17 +56,20 @@ class RunStream:
 
     async def next_piece(self) -> bytes:
         """The events that are there, b"" at the end. Raises AttemptFailed."""
+        return b"".join(event.encode() for event in await self.next_events())
+
+    async def next_events(self) -> Sequence[Told]:
+        """The events that are there, none at the end. Raises AttemptFailed."""
         while not self._ready:
             if self._failed is not None:
                 raise self._failed
             if self._is_over:
-                return b""
+                return ()
             self._stirred.clear()
             await self._stirred.wait()
-        piece = bytes(self._ready)
-        self._ready.clear()
+        events, self._ready, self._ready_bytes = self._ready, [], 0
         self._has_room.set()
-        return piece
+        return events
 
     async def read(self, limit_bytes: int) -> bytes:
         """What is left, as a whole."""
@@ -82,7 +88,3 @@ class RunStream:
         await end([self._pump])
         while self._closing:
             self._closing.pop()()
-
-
-def _encode(event: Event) -> bytes:
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(event.id).encode(), event.name.encode(), event.data)

@@ -98,6 +98,10 @@ class _Heard:
     """What the model said and was not read yet, and why to stop."""
 
     deltas: list[Delta] = field(default_factory=list)
+    noted: Noted = field(default_factory=Noted)
+    """What was read already, and has to be written before it is told."""
+    is_awaited: bool = False
+    """Nothing is being written: whoever hears may read."""
     stop: Stop | None = None
     is_lost: bool = False
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
@@ -373,26 +377,25 @@ class Working:
         self, target: Target, generation: Generation, writing: Writing, record: Record, before: Before
     ) -> None:
         """Until the model has ended or the run is to stop. Raises ClaimLost."""
-        listening = asyncio.create_task(self._listen(target, generation, record, before), name="run.listen")
+        listening = asyncio.create_task(self._listen(target, generation, writing, record, before), name="run.listen")
         heard = self._heard
         try:
             while writing.end is None and heard.stop is None:
+                heard.is_awaited = True
                 await heard.stirred.wait()
+                heard.is_awaited = False
                 heard.stirred.clear()
-                deltas, heard.deltas = heard.deltas, []
                 if heard.is_lost:
                     raise ClaimLost
-                noted = writing.take(deltas)
+                noted = _joined(heard.noted, writing.take(heard.deltas))
+                heard.noted, heard.deltas = Noted(), []
                 if any(change.act == "commit" for change in noted.changes):
                     await self._write_and_tell(noted)
                     continue
                 if noted.changes:
                     changes = noted.changes
                     await self._write(lambda: self._stored.work.write(self._claim, *changes))  # noqa: B023
-                if self._publisher is not None and noted.told:
-                    self._publisher.send(*noted.told)
-                    if self._publisher.is_lost:
-                        raise ClaimLost
+                self._publish(noted.told)
         finally:
             await end([listening])
             # What was used was used, though nobody listens to the rest any more.
@@ -401,7 +404,9 @@ class Working:
             self.used = objects.added_usage(self._transcript.used, writing.usage)
             self._note(writing, record)
 
-    async def _listen(self, target: Target, generation: Generation, record: Record, before: Before) -> None:
+    async def _listen(
+        self, target: Target, generation: Generation, writing: Writing, record: Record, before: Before
+    ) -> None:
         patience_s = max(0.0, self._claim.expires_at - self._clock())
         is_whole = False
         try:
@@ -411,7 +416,7 @@ class Working:
                 generation,
                 record,
                 before=before,
-                unheard=lambda usage: self._hear([usage]),
+                unheard=lambda usage: self._hear([usage], writing),
                 thread=thread,
                 patience_s=patience_s,
             )
@@ -419,15 +424,30 @@ class Working:
                 async for deltas in said:
                     record.first_byte()
                     is_whole = isinstance(deltas[-1], Finish | Failure)
-                    self._hear(deltas)
+                    self._hear(deltas, writing)
         except Exception:
             log.exception("generation.crashed", upstream_id=self._claim.run)
         if not is_whole:
-            self._hear([Failure("server_error", "the gateway failed while it asked the model")])
+            self._hear([Failure("server_error", "the gateway failed while it asked the model")], writing)
 
-    def _hear(self, deltas: Sequence[Delta]) -> None:
-        self._heard.deltas += deltas
-        self._heard.stirred.set()
+    def _hear(self, deltas: Sequence[Delta], writing: Writing) -> None:
+        """What begins nothing and ends nothing is told from here: most deltas are so, and no task is woken for them."""
+        heard = self._heard
+        if not heard.is_awaited or heard.stirred.is_set():
+            heard.deltas += deltas
+        else:
+            noted = writing.take(deltas)
+            if not noted.changes and writing.end is None:
+                self._publish(noted.told)
+                return
+            heard.noted = noted
+        heard.stirred.set()
+
+    def _publish(self, told: Sequence[Told]) -> None:
+        if self._publisher is not None and told:
+            self._publisher.send(*told)
+            if self._publisher.is_lost:
+                self.lose()
 
     def _note(self, writing: Writing, record: Record) -> None:
         """The line of one call of a model, and what the trail has to say of it."""
@@ -515,6 +535,10 @@ class Working:
             if self._heard.is_lost:
                 raise ClaimLost
             await self._pause(_AGAIN_S)
+
+
+def _joined(first: Noted, then: Noted) -> Noted:
+    return Noted([*first.changes, *then.changes], [*first.told, *then.told])
 
 
 def _told(name: str, data: Any) -> Told:

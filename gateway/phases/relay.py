@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
@@ -56,10 +56,24 @@ class Reading:
         self._parser = EventParser(limit_bytes)
         self.ready = self._parser.feed(beginning)
         """Events that are whole; an iterator that goes on where it was left. Raises EventTooLarge."""
+        self._left = 0
 
-    def take(self, piece: bytes) -> None:
-        """The next bytes of the answer, once what was ready has been taken."""
+    def take(self) -> Iterator[tuple[Event, bool]]:
+        """What is ready, and whether more of it belongs into the same write."""
+        for event in self.ready:
+            self._left -= 1
+            yield event, self._left > 0
+
+    async def read_on(self) -> int:
+        """Wait for what comes next, once what was ready has been taken; its bytes, 0 at the end. May be cancelled and
+        called again. Raises AttemptFailed."""
+        if self.answer.next_events is not None:
+            events = await self.answer.next_events()
+            self.ready, self._left = iter(events), len(events)
+            return sum(len(event.data or b"") for event in events)
+        piece = await self.answer.next_piece()
         self.ready = self._parser.feed(piece)
+        return len(piece)
 
     def end(self) -> None:
         """The answer ended in good order."""
@@ -188,8 +202,8 @@ async def relay_stream(
     listener: Listener,
     record: Record,
 ) -> web.StreamResponse:
-    """Pass a stream on, one write for each event, until the provider says it is done. `on_run` hears how the run stands
-    before the caller does.
+    """Pass a stream on until the provider says it is done: one write for each event, or for all that were made here at
+    one time. `on_run` hears how the run stands before the caller does.
 
     A cut, a stall, or an event too large ends in an `error` event and BrokenOff, never in a clean end; so does an
     end without `done` on a connection whose closing says nothing.
@@ -216,21 +230,23 @@ async def _relay_events(
 ) -> None:
     run = None
     while True:
-        for event in reading.ready:
-            rewritten = rewriter(event)
+        together: list[bytes] = []
+        for event, has_more in reading.take():
+            together.append(rewriter(event))
             if rewriter.run is not None and rewriter.run is not run:
                 run = rewriter.run
                 await on_run(run)
+            if has_more and not rewriter.is_done:
+                continue
             if rewriter.is_done or (run is not None and run.is_over):
-                await writer.write_last(rewritten, events=rewriter.events)
+                await writer.write_last(b"".join(together), events=rewriter.events)
             else:
-                await writer.write(rewritten)
+                await writer.write(b"".join(together))
             if rewriter.is_done:
                 return
-        piece = await _next_or_comment(reading.answer, writer, comment_s)
-        if not piece:
+            together.clear()
+        if not await _read_on_or_comment(reading, writer, comment_s):
             break
-        reading.take(piece)
     if not reading.answer.has_framed_end:
         raise AttemptFailed(502, "cut the stream off", code="provider_broken_answer")
     reading.end()
@@ -247,18 +263,17 @@ async def hear_run(reading: Reading, on_run: OnRun, limit_bytes: int) -> None:
             if (run := run_in(event)) is not None:
                 await on_run(run)
                 return
-        piece = await reading.answer.next_piece()
-        if not piece:
+        size_bytes = await reading.read_on()
+        if not size_bytes:
             return
-        limit_bytes -= len(piece)
-        reading.take(piece)
+        limit_bytes -= size_bytes
 
 
-async def _next_or_comment(answer: Relayed, writer: _CallerWriter, comment_s: float) -> bytes:
-    """The next bytes of a stream, b"" at its end; comments go out while it is silent. Raises AttemptFailed."""
+async def _read_on_or_comment(reading: Reading, writer: _CallerWriter, comment_s: float) -> int:
+    """`reading.read_on`; comments go out while the stream is silent. Raises AttemptFailed."""
     while True:
         try:
             async with asyncio.timeout(comment_s):
-                return await answer.next_piece()
+                return await reading.read_on()
         except TimeoutError:
             await writer.write(_KEEP_ALIVE)

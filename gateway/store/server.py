@@ -20,6 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from gateway import __version__
 from gateway.ending import end
+from gateway.store.packing import pack_in_c
 from gateway.telemetry import log
 
 T = TypeVar("T")
@@ -145,7 +146,7 @@ class Server:
             decode_responses=True,
             driver_info=DRIVER,
         )
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._redis: Redis = Redis(connection_pool=pack_in_c(pool))
         self._url = url
         self._timeout_s = timeout_s
         # A semaphore in front of a plain pool is fair; redis-py's own blocking pool starves waiters.

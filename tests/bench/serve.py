@@ -34,8 +34,10 @@ _KEY = {"Authorization": "Bearer bench-key"}
 def model() -> Iterator[int]:
     with subprocess.Popen([sys.executable, str(HERE / "fixed_model.py")], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.terminate()
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -60,9 +62,11 @@ store: {{data_dir: {folder / "valkey"}}}
         log,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=HERE.parent.parent) as process,
     ):
-        wait_for(port)
-        yield Variant("gateway", process, port, "")
-        process.terminate()
+        try:
+            wait_for(port)
+            yield Variant("gateway", process, port, "")
+        finally:
+            process.terminate()
 
 
 async def post(session: aiohttp.ClientSession, path: str, body: object) -> str:

@@ -378,6 +378,21 @@ async def _one_run(gateway: Running, thread: str) -> Any:
         return run
 
 
+@pytest.mark.parametrize("quick_s", [0.0, 30.0], ids=["a slow model", "a quick model"])
+async def test_only_what_a_quick_model_says_waits_for_company_and_never_its_first_words(
+    counting: None, stage: Stage, monkeypatch: pytest.MonkeyPatch, quick_s: float
+) -> None:
+    monkeypatch.setattr("gateway.engine.asking._QUICK_S", quick_s)
+    monkeypatch.setattr("gateway.engine.asking._TOGETHER_S", 30.0)
+    thread = await stage.thread()
+    body = {"assistant_id": stage.assistant, "stream": True}
+    heard = Listener(stage.gateway, "POST", f"/v1/threads/{thread}/runs", body)
+    async with asyncio.timeout(10):
+        await heard.listen(until="thread.message.delta" if quick_s else "done")
+    said = heard.names.count("thread.message.delta")
+    assert said < 20 if quick_s else said == 20
+
+
 async def test_a_run_that_was_not_streamed_tells_no_events(stage: Stage) -> None:
     thread = await stage.thread()
     run = await run_of(stage, thread)

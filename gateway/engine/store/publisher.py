@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from gateway.ending import end
 from gateway.engine.store.events import LAST, LAST_DATA, Event, EventId, publish
@@ -101,9 +102,10 @@ class Publisher:
                     await self.flush()
 
     async def flush(self) -> None:
-        """Store what waits. Raises StoreAway; it waits on then."""
+        """Store what waits now; what is told meanwhile makes the next batch. Raises StoreAway; it waits on then."""
         async with self._turn:
-            while batch := tuple(self.pending)[:_AT_ONCE]:
+            last = self._last
+            while batch := [event for event in islice(self.pending, _AT_ONCE) if event.id <= last]:
                 lost = await publish(self._store, self._claim, batch)
                 if lost is not None and self._is_staged:
                     return

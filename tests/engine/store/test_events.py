@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from gateway import codec
 from gateway.engine.store.endings import Ending
-from gateway.engine.store.events import KEPT_S, START, Event, EventId, EventsGone
+from gateway.engine.store.events import KEPT_S, START, Event, EventId, EventsGone, publish
 from gateway.engine.store.leases import Taken
 from gateway.engine.store.lists import Page, Window
 from gateway.engine.store.results import Claim, Written
@@ -377,6 +378,29 @@ async def test_events_that_wait_too_long_are_given_up_oldest_first(
     with pytest.raises(EventsGone):
         await told(replica.events.subscribe(id_, claim.run))
     await publisher.close()
+
+
+async def test_what_is_told_while_a_batch_is_stored_makes_the_next_one(
+    open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = await open_replica()
+    id_ = await make_thread(replica)
+    claim = await make_run(replica, id_)
+    publisher = replica.events.publish(claim)
+
+    async def publish_slowly(*given: Any) -> Any:
+        publisher.send(*deltas(4, 4))
+        return await publish(*given)
+
+    monkeypatch.setattr("gateway.engine.store.publisher.publish", publish_slowly)
+    publisher.send(*deltas(1, 3))
+    await publisher.flush()
+    assert [event.data for event in publisher.pending] == [b"4"]
+    monkeypatch.undo()
+    await publisher.close()
+    assert not publisher.pending
+    async with aclosing(replica.events.subscribe(id_, claim.run)) as stream:
+        assert await told(stream, until="4") == numbers(1, 4)
 
 
 async def test_a_reader_waits_for_a_store_that_is_away(open_replica: OpenReplica, own_valkey: OwnValkey) -> None:
