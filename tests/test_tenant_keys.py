@@ -18,6 +18,7 @@ from gateway.store.tenants import StoredTenant
 from tests.conftest import Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
 from tests.sdk import http_client
 from tests.simulators import faults
+from tests.stopwatch import Stopwatch
 from tests.store.conftest import OwnValkey
 
 
@@ -141,14 +142,14 @@ async def test_a_revoked_key_is_refused_at_every_replica_within_a_second(two: tu
     key, rotated = await issue(one), await issue(one)
     _, made = await call(one, key, "POST", "/v1/threads", {})
     path = f"/v1/threads/{made['id']}"
-    await eventually(lambda: len(shared_of(other).tenant_keys.all(time.time())) == 2, within_s=1)
+    await eventually(lambda: len(shared_of(other).tenant_keys.all(time.time())) == 2)
     assert (await call(other, key, "GET", path))[0] == 200
-    began = time.monotonic()
-    revoke(one, key)
-    assert code(await call(one, key, "GET", path)) == (401, "invalid_api_key")
-    while (told := await call(other, key, "GET", path))[0] == 200:
-        await asyncio.sleep(0.005)
-    assert time.monotonic() - began < 1
+    async with Stopwatch() as watch:
+        revoke(one, key)
+        assert code(await call(one, key, "GET", path)) == (401, "invalid_api_key")
+        while (told := await call(other, key, "GET", path))[0] == 200:
+            await asyncio.sleep(0.005)
+    assert watch.seconds < 1
     assert code(told) == (401, "invalid_api_key")
     assert "was revoked" in told[1]["error"]["message"]
     assert "leaked" not in told[1]["error"]["message"]
@@ -159,13 +160,13 @@ async def test_a_revoked_key_is_refused_at_every_replica_within_a_second(two: tu
 async def test_a_revocation_reaches_a_replica_that_misses_its_message(two: tuple[Running, Running]) -> None:
     one, other = two
     key = await issue(one)
-    await eventually(lambda: len(shared_of(other).tenant_keys.all(time.time())) == 1, within_s=1)
+    await eventually(lambda: len(shared_of(other).tenant_keys.all(time.time())) == 1)
     await shared_of(other).subscription.close()
-    began = time.monotonic()
-    revoke(one, key)
-    while (await call(other, key, "POST", "/v1/threads", {}))[0] == 200:
-        await asyncio.sleep(0.02)
-    assert time.monotonic() - began < 1
+    async with Stopwatch() as watch:
+        revoke(one, key)
+        while (await call(other, key, "POST", "/v1/threads", {}))[0] == 200:
+            await asyncio.sleep(0.02)
+    assert watch.seconds < 1
 
 
 async def test_an_expired_key_is_refused(gateway: Running) -> None:

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from gateway.store.coalescer import Coalescer, Script
 from gateway.store.connection import StoreAway
 from tests.conftest import Events
+from tests.stopwatch import Stopwatch
 from tests.store.conftest import OpenCoalescer, OwnValkey, Pause
 from tests.store.gate import Gate
 
@@ -247,7 +248,7 @@ async def test_whoever_waits_when_it_closes_or_comes_later_is_told(gate: Gate, o
 
 async def lost_s(coalescer: Coalescer, callers: int) -> float:
     """What the slowest of so many callers loses before it knows that the store is away."""
-    started = time.monotonic()
     asking = (ask(coalescer, number) for number in range(callers))
-    assert {type(outcome) for outcome in await asyncio.gather(*asking, return_exceptions=True)} == {StoreAway}
-    return time.monotonic() - started
+    async with Stopwatch() as watch:
+        assert {type(outcome) for outcome in await asyncio.gather(*asking, return_exceptions=True)} == {StoreAway}
+    return watch.seconds

@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.asyncio.connection import Connection
+from redis.asyncio import Redis
+from redis.asyncio.connection import Connection, ConnectionPool
 from redis.exceptions import DataError
 
 from gateway.store.connection import Store
+from gateway.store.packing import pack_in_c
 
 WORDS: list[tuple[Any, ...]] = [
     ("GET", "key"),
@@ -19,19 +21,18 @@ WORDS: list[tuple[Any, ...]] = [
 
 @pytest.mark.parametrize("words", WORDS, ids=[str(words[0]) for words in WORDS])
 async def test_what_is_packed_in_c_is_what_redis_py_packs(valkey: str, words: tuple[Any, ...]) -> None:
-    store = Store(valkey, prefix="tg", timeout_s=1)
-    connection = store.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    connection = pack_in_c(ConnectionPool.from_url(valkey)).make_connection()  # type: ignore[no-untyped-call]
     assert b"".join(connection.pack_command(*words)) == b"".join(Connection().pack_command(*words))
-    await store.close()
 
 
 @pytest.mark.parametrize("word", [None, True, [1]])
 async def test_what_is_no_word_is_refused_as_redis_py_refuses_it(valkey: str, word: Any) -> None:
-    store = Store(valkey, prefix="tg", timeout_s=1)
+    pool = pack_in_c(ConnectionPool.from_url(valkey, decode_responses=True))
+    redis = Redis(connection_pool=pool)
     with pytest.raises(DataError):
-        await store.redis.execute_command("ECHO", word)  # type: ignore[no-untyped-call]
-    assert await store.redis.execute_command("ECHO", "word") == "word"  # type: ignore[no-untyped-call]
-    await store.close()
+        await redis.execute_command("ECHO", word)  # type: ignore[no-untyped-call]
+    assert await redis.execute_command("ECHO", "word") == "word"  # type: ignore[no-untyped-call]
+    await pool.disconnect()
 
 
 async def test_more_than_the_socket_takes_at_once_goes_out_in_order(valkey: str, prefix: str) -> None:
@@ -40,5 +41,5 @@ async def test_more_than_the_socket_takes_at_once_goes_out_in_order(valkey: str,
     for value in large:
         await store.run(lambda redis, value=value: redis.execute_command("APPEND", prefix, value))  # type: ignore[misc]
     assert await store.run(lambda redis: redis.get(prefix)) == b"".join(large).decode()
-    await store.redis.delete(prefix)
+    await store.run(lambda redis: redis.delete(prefix))
     await store.close()
