@@ -296,7 +296,7 @@ def _provider(name: str, config: Config, tenant_ids: Mapping[str, str]) -> Provi
         accounts=accounts,
         timeouts=given.timeouts,
         max_attempts=given.max_attempts,
-        api_version=given.api_version or vendor.api_version,
+        api_version=given.api_version or (None if given.serve else vendor.api_version),
         upstream_models=names,
         passthrough=Passthrough(tuple(given.passthrough), is_shared=given.is_shared),
         public_models={upstream: public for public, upstream in reversed(list(names.items()))},

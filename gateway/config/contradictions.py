@@ -183,7 +183,7 @@ def _shared_id_faults(where: str, entry: SharedObject, provider: Provider, accou
     if account.owned_by is not None:
         yield f"{where}.account: {entry.account} is owned by tenant {account.owned_by}; nobody else reaches it"
     if provider.serve is not None and entry.kind != "assistant":
-        yield f"{where}.kind: provider {entry.provider} serves threads, and has assistants only"
+        yield f"{where}.kind: provider {entry.provider} serves threads; of such only assistants can be shared"
     if entry.kind == "vector_store" and vendors.VENDORS[provider.vendor].protocol == "v1":
         yield f"{where}.kind: vendor {provider.vendor} has no vector stores"
     for prefix, kind in PREFIX_KINDS.items():

@@ -134,7 +134,8 @@ class Provider(Section):
     accounts: Annotated[Mapping[Name, Account], Field(min_length=1)]
     """Accounts at this provider, by name."""
     api_version: str | None = None
-    """Value of the `api-version` query for vendors that have one. Default: the vendor's."""
+    """Value of the `api-version` query for vendors that have one. Default: the vendor's; with `serve` none, as Azure's
+    `/openai/v1` wants it."""
     models: Mapping[str, str] = Field(default_factory=dict)
     """Model names as callers say them → as this provider calls them. Names that are not listed pass as they are."""
     passthrough: list[str] = Field(default_factory=list)

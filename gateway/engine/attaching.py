@@ -76,7 +76,8 @@ class Attaching:
             # Another message came first, and there is a store now; or the thread is gone.
             await self._stores.drop(target, made, record)
         if files:
-            raise GatewayError(409, "the thread's vector store is being changed by others; try again")
+            message = "the thread's vector store is being changed by others; try again"
+            raise GatewayError(409, message, code="thread_busy")
         return None
 
 

@@ -5,6 +5,8 @@ Documented: the path prefix `/openai`, which belongs to `base_url`; `api-version
 file ids such as `assistant-…`, so that a prefix never tells an id's kind; errors with a `code` that is a number in
 quotes or a name such as `DeploymentNotFound`; 429 with `retry-after`. A model is the name of a deployment: the
 provider's `models` translates. Rate limits belong to the deployment, hence to the account and not to one of its keys.
+The API in which models are asked, below `/openai/v1`, needs no `api-version` (its "API version lifecycle", read
+2026-11-22), so a provider that serves threads sends none of its own accord.
 """
 
 from collections.abc import Mapping

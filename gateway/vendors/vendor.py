@@ -38,8 +38,8 @@ class Vendor:
     needs: tuple[str, str] | None = None
     """A package that only this vendor needs, and the extra of ours that brings it."""
     api_version: str | None = None
-    """Sent as `api-version` with every call, unless the provider's own setting says another; None: the vendor has
-    none."""
+    """Sent as `api-version` with every call about threads, unless the provider's own setting says another; None: the
+    vendor has none. Where threads are served only what the setting says is sent."""
     organization_header: str | None = None
     """Header for an account's `organization`."""
     project_header: str | None = None

@@ -98,6 +98,13 @@ async def test_the_callers_key_does_not_reach_the_model_and_ours_does(served: Se
     assert not any(TENANT_KEYS["alice"] in str(each.headers) for each in served.model.journal)
 
 
+async def test_azures_models_are_asked_without_a_version_unless_the_provider_says_one(serve: Serve) -> None:
+    for settings, query in ({}, ""), ({"api_version": "preview"}, "api-version=preview"):
+        served = await serve("azure_chat", change=edit(providers__azure_chat=settings))
+        assert (await served.run("hello"))["status"] == "completed"
+        assert {each.query for each in served.model.journal} == {query}
+
+
 # --- what becomes of its answers ------------------------------------------------------------------------------------
 
 ANSWERED: Mapping[str, tuple[Answer, str, dict[str, Any]]] = {
