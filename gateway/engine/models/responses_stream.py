@@ -4,6 +4,7 @@ What is accepted, and who sends it (all read 2026-11-22):
 
 - `response.completed`, `.incomplete` or `.failed` as the last event, with the usage (openai-python's types); the reason
   of what is incomplete may be missing (litellm#34352: then the limit of tokens)
+- `response.completed` around a response whose status says that it is not (aimock 1.43)
 - errors as `error` events, their fields in the event (openai-python's `ResponseErrorEvent`) or in `error` (recorded by
   vercel/ai, before a `response.failed` that says it again); as `error` without a type
 - events without an `event:` line, `[DONE]` behind the last: servers that speak both APIs
@@ -25,7 +26,7 @@ from gateway.engine.models.responses_items import EVENTS, Items
 from gateway.sse import Event
 
 _BEGINS = {"response.created", "response.in_progress", "response.queued"}
-_ENDS = {"response.completed", "response.incomplete", "response.failed"}
+_ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 _READ = {*EVENTS, *_ENDS, "response.created"}
 
 
@@ -76,25 +77,33 @@ class StreamReader(AnswerReader):
             kind, response = f"response.{document.get('status')}", document
         told: Json = response if type(response) is dict else {}
         if kind in _ENDS:
-            return self._read_end(told, kind)
+            return self._read_end(told, _outcome(kind, told.get("status")))
         if kind in _BEGINS:
             self._items.know_tools(told.get("tools"))
         self._was_understood |= kind.startswith("response.")
         return []
 
-    def _read_end(self, response: Json, kind: str) -> list[Delta]:
+    def _read_end(self, response: Json, outcome: str) -> list[Delta]:
         self._usage = _usage(response.get("usage"))
-        if kind == "response.failed":
+        if outcome == "failed":
             error = response.get("error")
             given_up = unreadable("gave up in the middle of its answer")
             return self._end(failure_in_stream(codec.dumps(error)) if type(error) is dict else given_up)
         self._items.know_tools(response.get("tools"))
         deltas = self._items.end_all(response.get("output"))
-        if kind == "response.incomplete":
+        if outcome == "incomplete":
             return deltas + self._end(_cut_short(response.get("incomplete_details")))
         if self._items.has_functions:
             return [*deltas, *self._items.close(), *self._end(Finish("tool_calls"))]
         return deltas + self._end(Finish("stop"))
+
+
+def _outcome(kind: str, status: Any) -> str:
+    """The worst of what the event says and the response in it: `completed`, `incomplete` or `failed`."""
+    said = (kind.removeprefix("response."), status)
+    if "failed" in said or "cancelled" in said:
+        return "failed"
+    return "incomplete" if "incomplete" in said else "completed"
 
 
 def _is_error(document: Json) -> bool:
