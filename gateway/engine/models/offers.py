@@ -35,6 +35,10 @@ class Fault:
         return bad_request(self.message, param=self.param, code=UNSUPPORTED)
 
 
+IMAGE_IS_FILE = Fault("content", "the image is a file, and nobody has put it into the message")
+"""For dialects whose vendor has no files."""
+
+
 class CannotCarry(ValueError):
     """A generation says what its dialect has no words for."""
 
