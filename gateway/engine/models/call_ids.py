@@ -1,7 +1,8 @@
 """Ids of calls as one request has them: such as the vendor takes, and each once.
 
-A thread may hold ids of other vendors, who begin anew with each answer or put in what this one refuses. An id that
-cannot stay is replaced, in the call and in its output alike, and in each request by the same.
+A thread may hold ids of other vendors, who begin anew with each answer (hermes-agent#102629: `terminal:0` twice, and
+each request to Responses a 400) or put in what this one refuses. An id that cannot stay is replaced, in the call and in
+its output alike, and in each request by the same.
 """
 
 from __future__ import annotations

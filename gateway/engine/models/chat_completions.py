@@ -31,7 +31,7 @@ from gateway.engine.models.generation import (
     Round,
     Text,
 )
-from gateway.engine.models.history import alternate, settle_or_begin
+from gateway.engine.models.history import GO_ON, alternate, settle_or_begin
 from gateway.engine.models.model_api import MakeCallId, ModelApi
 from gateway.engine.models.offers import IMAGE_IS_FILE, CannotCarry, Fault, Offer, faults, require
 
@@ -51,7 +51,7 @@ class ChatCompletions:
     instructions_role: Literal["system", "developer"] = "system"
     """OpenAI takes either for every model; templates of other vendors' models seldom know `developer`."""
     must_alternate: bool = False
-    """Whether user and assistant must take turns, as `history.alternate` makes them."""
+    """Whether user and assistant must take turns, as `history.alternate` makes them, and the assistant not the last."""
     call_ids: Literal["up_to_40", "nine_alphanumerics"] = "up_to_40"
     """Ids that do not fit are replaced in requests, calls and outputs alike. OpenAI: at most 40 characters
     (autogen#6377)."""
@@ -86,7 +86,8 @@ DIALECTS: Mapping[str, ModelApi] = {
     # endpoint is known (docs.aimlapi.com); a model's template on vLLM may want turns taken (vllm#6862).
     "openai": ChatCompletions(),
     # Its API refuses fields it does not know (422): stream_options (openai-agents-python#442), max_completion_tokens
-    # (eca#231). Ids of calls (magentic#276) and a user's message after a tool's output (mistral-vibe#578) are 400s.
+    # (eca#231). Ids of calls (magentic#276), a user's message after a tool's output (mistral-vibe#578) and an
+    # assistant's as the last (smolagents#757) are 400s. Whether one may be the first is unknown.
     "mistral": ChatCompletions(
         max_tokens_field="max_tokens", asks_for_usage=False, must_alternate=True, call_ids="nine_alphanumerics"
     ),
@@ -159,8 +160,12 @@ def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json
     if generation.instructions:
         yield {"role": dialect.instructions_role, "content": generation.instructions}
     turns = settle_or_begin(generation.turns, api=API)
+    if dialect.must_alternate:
+        turns = alternate(turns)
+        if isinstance(last := turns[-1], Message) and last.role == "assistant":
+            turns.append(Message("user", (Text(GO_ON),)))
     ids = _call_ids(dialect)
-    for turn in alternate(turns) if dialect.must_alternate else turns:
+    for turn in turns:
         if isinstance(turn, Round):
             yield from _round(turn, dialect, ids.of(turn))
         else:
