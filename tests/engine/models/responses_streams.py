@@ -517,6 +517,17 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
         SAY_HELLO + ended("incomplete", incomplete_details={"reason": "steered"}),
         [*HELLO, Failure("server_error", "the model's provider left its answer incomplete")],
     ),
+    "a call that only the end knows of": (
+        SAY_HELLO + ended(output=[message(text("Hello")), function('{"city":"Bonn"}')], usage=usage()),
+        [*HELLO, *weather(), USED, Finish("tool_calls")],
+    ),
+    "a call that the end repeats elsewhere": (
+        CREATED
+        + added(1, **function(""))
+        + done(1, **function('{"city":"Bonn"}'))
+        + ended(output=[function('{"city":"Bonn"}')]),
+        [*weather(), Finish("tool_calls")],
+    ),
     "said to be complete, and cut short within: aimock": (
         SAY_HELLO + completed("incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=usage()),
         [*HELLO, USED, Finish("length")],
