@@ -79,8 +79,9 @@ class StreamReader(AnswerReader):
         self._reason: str | None = None
         self._figures: Json = {}
         self._model = ""
-        self._blocks: dict[Any, _Block] = {}
-        """By the vendor's index, in the order in which they began."""
+        self._blocks: list[_Block] = []
+        self._by_index: dict[Any, _Block] = {}
+        """The last that began under each of the vendor's indexes."""
         self._texts = 0
         self._call_ids: list[str] = []
 
@@ -117,11 +118,11 @@ class StreamReader(AnswerReader):
     def _read_told(self, event: Json) -> list[Delta]:
         match event.get("type"):
             case "content_block_delta":
-                return self._read_delta(self._blocks.get(_key(event)), _part(event, "delta"))
+                return self._read_delta(self._by_index.get(_key(event)), _part(event, "delta"))
             case "content_block_start":
                 return self._begin(_key(event), _part(event, "content_block"))
             case "content_block_stop":
-                block = self._blocks.get(_key(event))
+                block = self._by_index.get(_key(event))
                 return self._close(block) if block is not None else []
             case "message_start":
                 message = _part(event, "message")
@@ -140,7 +141,8 @@ class StreamReader(AnswerReader):
     # --- blocks ----------------------------------------------------------------------------------------------------
     def _begin(self, key: Any, begun: Json) -> list[Delta]:
         self._was_understood = True
-        block = self._blocks[key] = _Block(begun)
+        block = self._by_index[key] = _Block(begun)
+        self._blocks.append(block)
         if block.kind == "tool_use":
             return [self._begin_call(block)]
         return self._add(block, begun.get("thinking" if block.kind == "thinking" else "text"))
@@ -190,17 +192,17 @@ class StreamReader(AnswerReader):
         reason = _REASONS.get(self._reason or "")
         if reason in ("length", "content_filter"):
             return self._end(Finish(reason))
-        closed = [delta for block in self._blocks.values() for delta in self._close(block)]
+        closed = [delta for block in self._blocks for delta in self._close(block)]
         if reason == "paused" and not self._call_ids:
             return [self._carried(), *self._end(Finish("paused"))]
         if not self._call_ids:
             return self._end(Finish("stop"))
-        thought = any(block.kind in ("thinking", "redacted_thinking") for block in self._blocks.values())
+        thought = any(block.kind in ("thinking", "redacted_thinking") for block in self._blocks)
         return [*closed, *([self._carried()] if thought else []), *self._end(Finish("tool_calls"))]
 
     def _carried(self) -> Carried:
         known = ("text", "tool_use", "thinking", "redacted_thinking")
-        told = [block for block in self._blocks.values() if block.kind in known]
+        told = [block for block in self._blocks if block.kind in known]
         layout = [block.laid_out() for block in told if block.kind != "text" or block.index is not None]
         return Carried(API, {"model": self._model, "layout": layout})
 

@@ -212,6 +212,22 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     ),
     "a reason nobody knows": (start() + text(0, "Hel", "lo") + end("compaction"), [*HELLO, USED, STOP]),
     "no reason": (start() + text(0, "Hel", "lo") + end(None), [*HELLO, USED, STOP]),
+    "one index for all": (
+        start()
+        + think(0, "Rain, I guess.")
+        + use(0, stops=False)
+        + use(0, told="toolu_b", stops=False)
+        + end("tool_use"),
+        [
+            CallBegun(0, "toolu_a", "weather"),
+            CallBegun(1, "toolu_b", "weather"),
+            CallArguments(0, "{}"),
+            CallArguments(1, "{}"),
+            carried(THOUGHT, "tool_use", "tool_use"),
+            USED,
+            CALLED,
+        ],
+    ),
     "no message_stop": (
         (start() + text(0, "Hel", "lo") + end()).removesuffix(event("message_stop")),
         [*HELLO, USED, STOP],
