@@ -72,8 +72,9 @@ class EventParser:
 
     def _complete_lines(self, chunk: bytes) -> list[bytes]:
         """Cut off the complete lines. A CR that ends a chunk ends its line at once; a LF that follows belongs to it."""
-        if b"\r" not in chunk and not self._ended_in_cr:  # as nearly all streams are; nor is there one in what is held
-            first, *others = chunk.split(b"\n")
+        plain = chunk.replace(b"\r\n", b"\n")
+        if b"\r" not in plain and not self._ended_in_cr:  # as nearly all streams are; nor is there one in what is held
+            first, *others = plain.split(b"\n")
             self._tail += first
             if not others:
                 return []

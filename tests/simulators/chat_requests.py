@@ -55,7 +55,8 @@ class Taste:
     """Fields of OpenAI's that it refuses."""
     unknown_status: int = 400
     wants_turns: bool = False
-    """Whether a user's message may not follow a tool's, nor a message one of its own role."""
+    """Whether a user's message may not follow a tool's, nor a message one of its own role, nor an assistant's be last
+    (smolagents#757)."""
     call_id: re.Pattern[str] = field(default_factory=lambda: re.compile(r".{1,40}", re.DOTALL))
     in_messages: frozenset[str] = frozenset()
     """What it takes in an assistant's message besides, and wants with the calls it led to."""
@@ -235,6 +236,8 @@ def _check_turns(messages: list[Json]) -> None:
         roles = before["role"], message["role"]
         if roles in {("user", "user"), ("assistant", "assistant"), ("tool", "user")}:
             raise refused(f"Unexpected role '{roles[1]}' after role '{roles[0]}'")
+    if messages[-1]["role"] == "assistant":
+        raise refused("Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant")
 
 
 def check_sent_back(messages: list[Json], owed: Mapping[tuple[str, str], str], taste: Taste) -> None:

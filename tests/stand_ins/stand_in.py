@@ -24,21 +24,19 @@ _AUTHORIZED = {"Authorization": f"Bearer {next(iter(KEYS))}"}
 @dataclass(frozen=True)
 class Way:
     """How a model API is spoken: the vendor that presents keys as it wants them, and its path at each stand-in. `ends`
-    is what aimock has to be told so that it ends an answer as the vendor would; None: it cannot."""
+    is what aimock has to be told so that it ends an answer as the vendor would."""
 
     vendor: str
     aimock: str
     llmock: str
-    ends: Mapping[str, str | None] = field(default_factory=dict)
+    ends: Mapping[str, str] = field(default_factory=dict)
 
 
 WAYS: Mapping[str, Way] = {
     "chat_completions": Way("openai", aimock="/v1", llmock="/v1"),
-    # It says that an answer is incomplete in an event that says that it is complete.
-    "responses": Way("openai", aimock="/v1", llmock="/v1", ends={"length": None, "content_filter": None}),
+    "responses": Way("openai", aimock="/v1", llmock="/v1"),
     "anthropic_messages": Way("anthropic", aimock="/v1", llmock="/anthropic/v1", ends={"content_filter": "refusal"}),
-    # It has a reason FUNCTION_CALL, which the vendor has not.
-    "gemini": Way("gemini", aimock="/v1beta", llmock="/gemini/v1beta", ends={"tool_calls": "stop"}),
+    "gemini": Way("gemini", aimock="/v1beta", llmock="/gemini/v1beta"),
 }
 EACH_WAY = pytest.mark.parametrize("model_api", sorted(MODEL_APIS))
 

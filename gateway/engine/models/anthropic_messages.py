@@ -30,13 +30,13 @@ SDK for Python, 0.121, unless another is named; issues are GitHub's; all read 20
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway import codec
 from gateway.engine.models.anthropic_messages_stream import API, StreamReader
+from gateway.engine.models.call_ids import CallIds
 from gateway.engine.models.failures import failure_of_answer
 from gateway.engine.models.generation import (
     Carried,
@@ -56,14 +56,10 @@ from gateway.engine.models.generation import (
     ToolCall,
     Turn,
 )
-from gateway.engine.models.history import settle
+from gateway.engine.models.history import GO_ON, NOTHING_SAID, settle
 from gateway.engine.models.model_api import MakeCallId, ModelApi
-from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
+from gateway.engine.models.offers import IMAGE_IS_FILE, CannotCarry, Fault, Offer, faults, require
 
-NOTHING_SAID = "(no message)"
-"""Stands for the user's word before an assistant who spoke first, and in an empty thread."""
-GO_ON = "Continue."
-"""Stands for the user's word where the assistant spoke last."""
 INVALID_JSON = "INVALID_JSON"
 """The only member of an input that is no object in truth."""
 
@@ -212,7 +208,7 @@ def _messages(generation: Generation) -> list[Json]:
     when the first of them was asked for, and what is signed or cached holds for what came before it."""
     begin = _begin_of_own_rounds(generation.turns)
     messages: list[Json] = []
-    ids = _CallIds()
+    ids = CallIds(_CALL_ID)
     for turn in settle(generation.turns[:begin], api=API):
         _add(messages, turn, ids, model=None)
     if not messages or messages[0]["role"] == "assistant":
@@ -235,7 +231,7 @@ def _begin_of_own_rounds(turns: Sequence[Turn]) -> int:
     return begin
 
 
-def _add(messages: list[Json], turn: Turn, ids: _CallIds, *, model: str | None) -> None:
+def _add(messages: list[Json], turn: Turn, ids: CallIds, *, model: str | None) -> None:
     """`model` is who is asked, None where thinking stays behind."""
     if isinstance(turn, Message):
         _say(messages, turn.role, [_part(part) for part in turn.parts if _says_something(part)])
@@ -272,24 +268,6 @@ def _mark(messages: list[Json]) -> None:
 
 
 # Rounds.
-
-
-class _CallIds:
-    """Ids of calls as this request has them: of the form that is taken, and each once."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def of(self, turn: Round) -> Mapping[str, str]:
-        names: dict[str, str] = {}
-        for call in turn.calls:
-            name = call.id
-            if name in self._used or not _CALL_ID.fullmatch(name):
-                said = f"{len(self._used)} {name}".encode("utf-8", "surrogatepass")
-                name = f"call_{hashlib.blake2b(said, digest_size=16).hexdigest()}"
-            self._used.add(name)
-            names[call.id] = name
-        return names
 
 
 def _blocks(turn: Round, names: Mapping[str, str], model: str | None) -> list[Json]:
@@ -357,7 +335,7 @@ def _part(part: Part) -> Json:
     if isinstance(part, Text | RefusalText):
         return _text(part.text)
     if isinstance(part, ImageFile):
-        raise CannotCarry(Fault("content", "the image is a file, and nobody has put it into the message"))
+        raise CannotCarry(IMAGE_IS_FILE)
     return {"type": "image", "source": _source(part)}
 
 

@@ -17,30 +17,26 @@ Not documented, and read anyway: JSON instead of a stream, input that stands in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from gateway import codec
+from gateway.engine.models.answer_reader import AnswerReader, count
 from gateway.engine.models.failures import failure_in_stream, unreadable
 from gateway.engine.models.generation import (
     CallArguments,
     CallBegun,
     Carried,
     Delta,
-    Failure,
     Finish,
     Json,
     TextDelta,
     Usage,
 )
 from gateway.engine.models.model_api import MakeCallId
-from gateway.sse import Event, EventParser, EventTooLarge
+from gateway.sse import Event
 
 API = "anthropic_messages"
-
-_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Of an answer that is no stream; an event of a stream has the same limit."""
-_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
 
 _REASONS: Mapping[str, Literal["length", "content_filter", "paused"]] = {
     "max_tokens": "length",
@@ -74,110 +70,59 @@ class _Block:
         return {**self.begun, "thinking": "".join(self.pieces), **signed}
 
 
-class StreamReader:
+class StreamReader(AnswerReader):
     """Reads one answer. See `model_api.Reader` for what it promises."""
 
     def __init__(self, make_call_id: MakeCallId) -> None:
+        super().__init__()
         self._make_call_id = make_call_id
-        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
-        self._document: bytearray | None = None
-        self._is_stream = False
-        self._was_understood = False
         self._reason: str | None = None
         self._figures: Json = {}
         self._model = ""
-        self._blocks: dict[Any, _Block] = {}
-        """By the vendor's index, in the order in which they began."""
+        self._blocks: list[_Block] = []
+        self._by_index: dict[Any, _Block] = {}
+        """The last that began under each of the vendor's indexes."""
         self._texts = 0
         self._call_ids: list[str] = []
-        self._is_over = False
 
     @property
     def is_answered(self) -> bool:
         return self._reason is not None
 
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
+    def _rest(self, *, is_closed: bool) -> list[Delta] | None:
+        return self._finish() if self._reason is not None else None
 
-    def feed(self, chunk: bytes) -> list[Delta]:
-        if self._is_over:
+    def _used(self) -> Usage | None:
+        return _usage(self._figures)
+
+    def _read(self, event: Event) -> list[Delta]:
+        if not event.data:
             return []
-        if self._document is None and not self._is_stream:
-            self._look_at_begin(chunk)
-        if self._document is not None:
-            self._document += chunk
-            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
-            return self._end(unreadable("sent more than can be read")) if too_large else []
-        return self._read_events(self._parser.feed(chunk))
-
-    def close(self) -> list[Delta]:
-        if self._is_over:
-            return []
-        if self._document is not None:
-            deltas = self._read_document(bytes(self._document))
-        else:
-            deltas = self._read_events(self._parser.close())
-        if self._is_over:
-            return deltas
-        if self._reason is not None:
-            return deltas + self._finish()
-        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
-        return deltas + self._end(unreadable(what))
-
-    def cut(self, why: str) -> list[Delta]:
-        if self._is_over:
-            return []
-        return self._finish() if self._reason is not None else self._end(Failure("server_error", why))
-
-    def _look_at_begin(self, chunk: bytes) -> None:
-        """The first byte tells JSON from a stream: no line of a stream begins so."""
-        begin = chunk.lstrip(_BEFORE_JSON)[:1]
-        if begin in (b"{", b"["):
-            self._document = bytearray()
-        self._is_stream = self._document is None and begin != b""
-
-    def _read_document(self, raw: bytes) -> list[Delta]:
-        """A whole message, as if its blocks had come one by one."""
-        message = _object(raw)
-        if message is None or message.get("type") != "message":
-            return self._read_data(raw, "")
-        deltas = self._read({"type": "message_start", "message": {**message, "content": []}})
-        blocks = message.get("content")
-        for index, block in enumerate(blocks if type(blocks) is list else ()):
-            deltas += self._read({"type": "content_block_start", "index": index, "content_block": block})
-            deltas += self._read({"type": "content_block_stop", "index": index})
-        return deltas + self._read({"type": "message_delta", "delta": message})
-
-    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
-        deltas: list[Delta] = []
-        try:
-            for event in events:
-                if event.data:
-                    deltas += self._read_data(event.data, event.name)
-                if self._is_over:
-                    break
-        except EventTooLarge:
-            deltas += self._end(unreadable("sent more than can be read"))
-        return deltas
-
-    def _read_data(self, raw: bytes, name: str) -> list[Delta]:
-        event = _object(raw)
-        if name == "error" or (event is not None and event.get("type") == "error"):
-            return self._end(failure_in_stream(raw))
-        if event is None:
+        told = _object(event.data)
+        if event.name == "error" or (told is not None and told.get("type") == "error"):
+            return self._end(failure_in_stream(event.data))
+        if told is None:
             # After the reason the answer is whole, whatever follows it.
             return [] if self._reason is not None else self._end(unreadable("sent what is not JSON"))
-        return self._read(event)
+        return self._read_message(told) if told.get("type") == "message" else self._read_told(told)
 
-    def _read(self, event: Json) -> list[Delta]:
+    def _read_message(self, message: Json) -> list[Delta]:
+        """A whole message, as if its blocks had come one by one."""
+        deltas = self._read_told({"type": "message_start", "message": {**message, "content": []}})
+        blocks = message.get("content")
+        for index, block in enumerate(blocks if type(blocks) is list else ()):
+            deltas += self._read_told({"type": "content_block_start", "index": index, "content_block": block})
+            deltas += self._read_told({"type": "content_block_stop", "index": index})
+        return deltas + self._read_told({"type": "message_delta", "delta": message})
+
+    def _read_told(self, event: Json) -> list[Delta]:
         match event.get("type"):
             case "content_block_delta":
-                return self._read_delta(self._blocks.get(_key(event)), _part(event, "delta"))
+                return self._read_delta(self._by_index.get(_key(event)), _part(event, "delta"))
             case "content_block_start":
                 return self._begin(_key(event), _part(event, "content_block"))
             case "content_block_stop":
-                block = self._blocks.get(_key(event))
+                block = self._by_index.get(_key(event))
                 return self._close(block) if block is not None else []
             case "message_start":
                 message = _part(event, "message")
@@ -196,7 +141,8 @@ class StreamReader:
     # --- blocks ----------------------------------------------------------------------------------------------------
     def _begin(self, key: Any, begun: Json) -> list[Delta]:
         self._was_understood = True
-        block = self._blocks[key] = _Block(begun)
+        block = self._by_index[key] = _Block(begun)
+        self._blocks.append(block)
         if block.kind == "tool_use":
             return [self._begin_call(block)]
         return self._add(block, begun.get("thinking" if block.kind == "thinking" else "text"))
@@ -246,17 +192,17 @@ class StreamReader:
         reason = _REASONS.get(self._reason or "")
         if reason in ("length", "content_filter"):
             return self._end(Finish(reason))
-        closed = [delta for block in self._blocks.values() for delta in self._close(block)]
+        closed = [delta for block in self._blocks for delta in self._close(block)]
         if reason == "paused" and not self._call_ids:
             return [self._carried(), *self._end(Finish("paused"))]
         if not self._call_ids:
             return self._end(Finish("stop"))
-        thought = any(block.kind in ("thinking", "redacted_thinking") for block in self._blocks.values())
+        thought = any(block.kind in ("thinking", "redacted_thinking") for block in self._blocks)
         return [*closed, *([self._carried()] if thought else []), *self._end(Finish("tool_calls"))]
 
     def _carried(self) -> Carried:
         known = ("text", "tool_use", "thinking", "redacted_thinking")
-        told = [block for block in self._blocks.values() if block.kind in known]
+        told = [block for block in self._blocks if block.kind in known]
         layout = [block.laid_out() for block in told if block.kind != "text" or block.index is not None]
         return Carried(API, {"model": self._model, "layout": layout})
 
@@ -264,31 +210,20 @@ class StreamReader:
         figures = _part(where, "usage")
         self._figures |= {name: value for name, value in figures.items() if value is not None}
 
-    def _end(self, last: Finish | Failure) -> list[Delta]:
-        """What was used was used, however it ended."""
-        self._is_over = True
-        usage = _usage(self._figures)
-        return [last] if usage is None else [usage, last]
-
 
 def _usage(figures: Json) -> Usage | None:
-    cached = _count(figures, "cache_read_input_tokens")
-    prompt = _count(figures, "input_tokens") + _count(figures, "cache_creation_input_tokens") + cached
-    completion = _count(figures, "output_tokens")
+    cached = count(figures, "cache_read_input_tokens")
+    prompt = count(figures, "input_tokens") + count(figures, "cache_creation_input_tokens") + cached
+    completion = count(figures, "output_tokens")
     if not (prompt or completion):
         return None
-    thought = _count(_part(figures, "output_tokens_details"), "thinking_tokens")
+    thought = count(_part(figures, "output_tokens_details"), "thinking_tokens")
     return Usage(prompt, completion, prompt + completion, cached_tokens=cached, reasoning_tokens=thought)
-
-
-def _count(figures: Json, name: str) -> int:
-    value = figures.get(name)
-    return value if type(value) is int and value >= 0 else 0
 
 
 def _object(raw: bytes) -> Json | None:
     try:
-        document = codec.loads(raw.strip(_BEFORE_JSON))
+        document = codec.loads(raw)
     except ValueError:
         return None
     return document if type(document) is dict else None

@@ -7,14 +7,13 @@ issues are GitHub's; all read 2026-11-22.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway import codec
+from gateway.engine.models.call_ids import CallIds
 from gateway.engine.models.chat_completions_stream import API, StreamReader
 from gateway.engine.models.failures import failure_of_answer
 from gateway.engine.models.generation import (
@@ -32,9 +31,12 @@ from gateway.engine.models.generation import (
     Round,
     Text,
 )
-from gateway.engine.models.history import alternate, settle
+from gateway.engine.models.history import GO_ON, alternate, settle_or_begin
 from gateway.engine.models.model_api import MakeCallId, ModelApi
-from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
+from gateway.engine.models.offers import IMAGE_IS_FILE, CannotCarry, Fault, Offer, faults, require
+
+_UP_TO_40 = re.compile(r".{1,40}", re.DOTALL)
+_NINE_ALPHANUMERICS = re.compile(r"[A-Za-z0-9]{9}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ChatCompletions:
     instructions_role: Literal["system", "developer"] = "system"
     """OpenAI takes either for every model; templates of other vendors' models seldom know `developer`."""
     must_alternate: bool = False
-    """Whether user and assistant must take turns, as `history.alternate` makes them."""
+    """Whether user and assistant must take turns, as `history.alternate` makes them, and the assistant not the last."""
     call_ids: Literal["up_to_40", "nine_alphanumerics"] = "up_to_40"
     """Ids that do not fit are replaced in requests, calls and outputs alike. OpenAI: at most 40 characters
     (autogen#6377)."""
@@ -84,7 +86,8 @@ DIALECTS: Mapping[str, ModelApi] = {
     # endpoint is known (docs.aimlapi.com); a model's template on vLLM may want turns taken (vllm#6862).
     "openai": ChatCompletions(),
     # Its API refuses fields it does not know (422): stream_options (openai-agents-python#442), max_completion_tokens
-    # (eca#231). Ids of calls (magentic#276) and a user's message after a tool's output (mistral-vibe#578) are 400s.
+    # (eca#231). Ids of calls (magentic#276), a user's message after a tool's output (mistral-vibe#578) and an
+    # assistant's as the last (smolagents#757) are 400s. Whether one may be the first is unknown.
     "mistral": ChatCompletions(
         max_tokens_field="max_tokens", asks_for_usage=False, must_alternate=True, call_ids="nine_alphanumerics"
     ),
@@ -156,21 +159,25 @@ def _tool(tool: Function, dialect: ChatCompletions) -> Json:
 def _messages(generation: Generation, dialect: ChatCompletions) -> Iterator[Json]:
     if generation.instructions:
         yield {"role": dialect.instructions_role, "content": generation.instructions}
-    turns = settle(generation.turns, api=API)
-    for turn in alternate(turns) if dialect.must_alternate else turns:
+    turns = settle_or_begin(generation.turns, api=API)
+    if dialect.must_alternate:
+        turns = alternate(turns)
+        if isinstance(last := turns[-1], Message) and last.role == "assistant":
+            turns.append(Message("user", (Text(GO_ON),)))
+    ids = _call_ids(dialect)
+    for turn in turns:
         if isinstance(turn, Round):
-            yield from _round(turn, dialect)
+            yield from _round(turn, dialect, ids.of(turn))
         else:
             yield {"role": turn.role, "content": _content(turn)}
 
 
-def _round(turn: Round, dialect: ChatCompletions) -> Iterator[Json]:
+def _round(turn: Round, dialect: ChatCompletions, ids: Mapping[str, str]) -> Iterator[Json]:
     words = [_words(item) for item in turn.items if isinstance(item, Text | RefusalText)]
     carried = [item.value for item in turn.items if isinstance(item, Carried)]
-    names = {call.id: _wire_id(call.id, dialect) for call in turn.calls}
     calls = [
         {
-            "id": names[call.id],
+            "id": ids[call.id],
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},
             **_sent_back(dialect.carries_in_calls, [value.get("calls", {}).get(call.id, {}) for value in carried]),
@@ -181,7 +188,7 @@ def _round(turn: Round, dialect: ChatCompletions) -> Iterator[Json]:
     message: Json = {"role": "assistant", "content": _joined(words) if words else None, **beside}
     yield message | {"tool_calls": calls} if calls else message
     for given in turn.outputs:
-        yield {"role": "tool", "tool_call_id": names[given.call_id], "content": given.output}
+        yield {"role": "tool", "tool_call_id": ids[given.call_id], "content": given.output}
 
 
 def _sent_back(names: tuple[str, ...], carried: list[Json]) -> Json:
@@ -205,7 +212,7 @@ def _part(part: Part) -> Json:
     if isinstance(part, Text | RefusalText):
         return _words(part)
     if isinstance(part, ImageFile):
-        raise CannotCarry(Fault("content", "the image is a file, and nobody has put it into the message"))
+        raise CannotCarry(IMAGE_IS_FILE)
     image = {"url": part.url} if part.detail is None else {"url": part.url, "detail": part.detail}
     return {"type": "image_url", "image_url": image}
 
@@ -215,13 +222,7 @@ def _words(item: Text | RefusalText) -> Json:
     return {"type": "text", "text": item.text}
 
 
-def _wire_id(call_id: str, dialect: ChatCompletions) -> str:
+def _call_ids(dialect: ChatCompletions) -> CallIds:
     if dialect.call_ids == "nine_alphanumerics":
-        if re.fullmatch("[A-Za-z0-9]{9}", call_id):
-            return call_id
-        return base64.b32encode(_digest(call_id))[:9].decode()
-    return call_id if 1 <= len(call_id) <= 40 else f"call_{_digest(call_id).hex()}"
-
-
-def _digest(call_id: str) -> bytes:
-    return hashlib.blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return CallIds(_NINE_ALPHANUMERICS, letters=9)
+    return CallIds(_UP_TO_40)

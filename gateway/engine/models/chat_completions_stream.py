@@ -22,17 +22,17 @@ is a failure; `ends_unsaid` is for servers that always end so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from gateway import codec
+from gateway.engine.models.answer_reader import AnswerReader, count
 from gateway.engine.models.failures import failure_in_stream, unreadable
 from gateway.engine.models.generation import (
     CallArguments,
     CallBegun,
     Carried,
     Delta,
-    Failure,
     Finish,
     Json,
     RefusalDelta,
@@ -40,13 +40,9 @@ from gateway.engine.models.generation import (
     Usage,
 )
 from gateway.engine.models.model_api import MakeCallId
-from gateway.sse import Event, EventParser, EventTooLarge
+from gateway.sse import Event
 
 API = "chat_completions"
-
-_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Of an answer that is no stream; an event of a stream has the same limit."""
-_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
 
 _REASONS: Mapping[str, Literal["stop", "tool_calls", "length", "content_filter", "error"]] = {
     "stop": "stop",
@@ -70,7 +66,7 @@ _REASONS: Mapping[str, Literal["stop", "tool_calls", "length", "content_filter",
 """In lower case. Mistral's and DeepSeek's as their generated clients list them; what is missing here is a stop."""
 
 
-class StreamReader:
+class StreamReader(AnswerReader):
     """Reads one answer. See `model_api.Reader` for what it promises; the settings are those of `ChatCompletions`."""
 
     def __init__(
@@ -81,85 +77,30 @@ class StreamReader:
         carried_in_calls: tuple[str, ...],
         ends_unsaid: bool,
     ) -> None:
+        super().__init__()
         self._carried_in_messages = carried_in_messages
         self._ends_unsaid = ends_unsaid
-        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
-        self._document: bytearray | None = None
-        self._is_stream = False
-        self._was_understood = False
         self._has_spoken = False
         self._had_final_usage = False
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._calls = _Calls(make_call_id, carried_in_calls)
         self._carried: dict[str, list[str]] = {}
-        self._is_over = False
 
     @property
     def is_answered(self) -> bool:
         return self._reason is not None
 
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
+    def _rest(self, *, is_closed: bool) -> list[Delta] | None:
+        is_end = self._had_final_usage or ((self._ends_unsaid or self._is_document) and self._was_understood)
+        return self._finish() if self._reason is not None or (is_closed and is_end) else None
 
-    def feed(self, chunk: bytes) -> list[Delta]:
-        if self._is_over:
+    def _used(self) -> Usage | None:
+        return self._usage
+
+    def _read(self, event: Event) -> list[Delta]:
+        if not (raw := event.data):
             return []
-        if self._document is None and not self._is_stream:
-            self._look_at_begin(chunk)
-        if self._document is not None:
-            self._document += chunk
-            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
-            return self._end(unreadable("sent more than can be read")) if too_large else []
-        return self._read_events(self._parser.feed(chunk))
-
-    def close(self) -> list[Delta]:
-        if self._is_over:
-            return []
-        if self._document is not None:
-            return self._read_document(bytes(self._document))
-        deltas = self._read_events(self._parser.close())
-        if self._is_over:
-            return deltas
-        if self._reason is not None or self._had_final_usage or (self._ends_unsaid and self._was_understood):
-            return deltas + self._finish()
-        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
-        return deltas + self._end(unreadable(what))
-
-    def cut(self, why: str) -> list[Delta]:
-        if self._is_over:
-            return []
-        return self._finish() if self._reason is not None else self._end(Failure("server_error", why))
-
-    def _look_at_begin(self, chunk: bytes) -> None:
-        """The first byte tells JSON from a stream: no line of a stream begins so."""
-        begin = chunk.lstrip(_BEFORE_JSON)[:1]
-        if begin in (b"{", b"["):
-            self._document = bytearray()
-        self._is_stream = self._document is None and begin != b""
-
-    def _read_document(self, raw: bytes) -> list[Delta]:
-        deltas = self._read_data(raw.strip(_BEFORE_JSON), is_error=False)
-        if self._is_over:
-            return deltas
-        if not self._was_understood:
-            return deltas + self._end(unreadable("gave no answer that can be read"))
-        return deltas + self._finish()
-
-    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
-        deltas: list[Delta] = []
-        try:
-            for event in events:
-                if event.data:
-                    deltas += self._read_data(event.data, is_error=event.name == "error")
-                if self._is_over:
-                    break
-        except EventTooLarge:
-            deltas += self._end(unreadable("sent more than can be read"))
-        return deltas
-
-    def _read_data(self, raw: bytes, *, is_error: bool) -> list[Delta]:
         if not raw.startswith(b"{") and raw.strip() == b"[DONE]":
             return self._finish() if self._was_understood else self._end(unreadable("gave an empty answer"))
         try:
@@ -168,7 +109,9 @@ class StreamReader:
             document = None
         if type(document) is list and len(document) == 1:
             document = document[0]  # Gemini's compatible endpoint wraps errors so (OpenChatCut#6)
-        if is_error or (type(document) is dict and (document.get("error") or document.get("object") == "error")):
+        if event.name == "error" or (
+            type(document) is dict and (document.get("error") or document.get("object") == "error")
+        ):
             return self._end(failure_in_stream(raw))
         if type(document) is not dict:
             # After the reason the answer is whole, whatever follows it.
@@ -228,11 +171,6 @@ class StreamReader:
         message = {name: "".join(texts) for name, texts in self._carried.items()}
         calls = self._calls.carried
         return [Carried(API, {"message": message, "calls": calls})] if message or calls else []
-
-    def _end(self, last: Finish | Failure) -> list[Delta]:
-        """What was used was used, however it ended."""
-        self._is_over = True
-        return [last] if self._usage is None else [self._usage, last]
 
 
 class _Call:
@@ -371,18 +309,13 @@ def _usage_of(chunk: Json) -> Usage | None:
 def _usage(value: Any) -> Usage | None:
     if type(value) is not dict:
         return None
-    prompt, completion = _count(value, "prompt_tokens"), _count(value, "completion_tokens")
+    prompt, completion = count(value, "prompt_tokens"), count(value, "completion_tokens")
     if not (prompt or completion):
         return None
     return Usage(
         prompt,
         completion,
-        _count(value, "total_tokens") or prompt + completion,
-        cached_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
+        count(value, "total_tokens") or prompt + completion,
+        cached_tokens=count(value.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=count(value.get("completion_tokens_details"), "reasoning_tokens"),
     )
-
-
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if type(counts) is dict else None
-    return value if type(value) is int and value >= 0 else 0

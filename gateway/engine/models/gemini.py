@@ -43,13 +43,10 @@ from gateway.engine.models.generation import (
     Text,
     Turn,
 )
-from gateway.engine.models.history import settle
+from gateway.engine.models.history import GO_ON, NOTHING_SAID, settle
 from gateway.engine.models.model_api import MakeCallId, ModelApi
-from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
+from gateway.engine.models.offers import IMAGE_IS_FILE, CannotCarry, Fault, Offer, faults, require
 
-_NO_WORDS = {"text": "(The user says nothing here.)"}
-"""Stands where the user must speak and did not. Contents begin with the user (gemini-cli, `historyHardening.ts`), end
-with the user ("Requests ending with a model turn are not supported", Zoo-Code#1052) and cannot be empty."""
 _NO_SIGNATURE = "skip_thought_signature_validator"
 """For calls without a signature, as a last resort (thought signatures; gemini-cli and vercel/ai send it so)."""
 _WANTS_SIGNATURES = re.compile(r"gemini-(?![12]\b)")
@@ -281,24 +278,32 @@ def _refuse(found: Iterator[Fault]) -> None:
 
 
 def _contents(generation: Generation) -> list[Json]:
+    """They begin with the user (gemini-cli, `historyHardening.ts`), end with the user ("Requests ending with a model
+    turn are not supported", Zoo-Code#1052) and cannot be empty; what calls comes right behind what the user said."""
     turns = settle(generation.turns, api=API)
     contents: list[Json] = []
     spoke = _last_user_message(turns)
     for place, turn in enumerate(turns):
         if isinstance(turn, Round):
-            contents += _round(turn, is_current=place > spoke, model=generation.model)
-            continue
-        role, parts = "user" if turn.role == "user" else "model", [_part(part) for part in turn.parts]
-        before = turns[place - 1] if place else None
-        if isinstance(before, Message) and before.role == turn.role:
-            contents[-1]["parts"] += parts
+            said, answers = _round(turn, is_current=place > spoke, model=generation.model)
+            _say(contents, "model", said)
+            _say(contents, "user", answers)
         else:
-            contents.append({"role": role, "parts": parts})
+            _say(contents, "user" if turn.role == "user" else "model", [_part(part) for part in turn.parts])
     if not contents or contents[0]["role"] == "model":
-        contents.insert(0, {"role": "user", "parts": [_NO_WORDS]})
+        contents.insert(0, {"role": "user", "parts": [{"text": NOTHING_SAID}]})
     if contents[-1]["role"] == "model":
-        contents.append({"role": "user", "parts": [_NO_WORDS]})
+        _say(contents, "user", [{"text": GO_ON}])
     return contents
+
+
+def _say(contents: list[Json], role: str, parts: list[Json]) -> None:
+    """Neighbours of one role are one content; outputs of functions stay for themselves."""
+    last = contents[-1] if contents else None
+    if last is not None and last["role"] == role and "functionResponse" not in last["parts"][0]:
+        last["parts"] += parts
+    elif parts:
+        contents.append({"role": role, "parts": parts})
 
 
 def _last_user_message(turns: Sequence[Turn]) -> int:
@@ -310,7 +315,7 @@ def _part(part: Part) -> Json:
     if isinstance(part, Text | RefusalText):
         return {"text": part.text}
     if not isinstance(part, ImageUrl):
-        raise CannotCarry(Fault("content", "the image is a file, and nobody has put it into the message"))
+        raise CannotCarry(IMAGE_IS_FILE)
     if inline := _DATA_URL.fullmatch(part.url):
         return {"inlineData": {"mimeType": inline[1], "data": inline[2]}}
     if not _is_taken(part.url):
@@ -319,7 +324,7 @@ def _part(part: Part) -> Json:
     return {"fileData": {"fileUri": part.url} | ({"mimeType": kind} if kind else {})}
 
 
-def _round(turn: Round, *, is_current: bool, model: str) -> Iterator[Json]:
+def _round(turn: Round, *, is_current: bool, model: str) -> tuple[list[Json], list[Json]]:
     """What the model said, and what its functions answered, in the order of its calls."""
     carried = [item.value for item in turn.items if isinstance(item, Carried)] if is_current else []
     signatures = {value["call"]: value["signature"] for value in carried if "call" in value}
@@ -337,14 +342,12 @@ def _round(turn: Round, *, is_current: bool, model: str) -> Iterator[Json]:
             call = {"functionCall": {"id": item.id, "name": item.name, "args": _arguments(item.arguments)}}
             signature = signatures.get(item.id)
             parts.append(call | {"thoughtSignature": signature} if signature is not None else call)
-    yield {"role": "model", "parts": parts}
     given = {output.call_id: output.output for output in turn.outputs}
-    answers = [
+    answers: list[Json] = [
         {"functionResponse": {"id": call.id, "name": call.name, "response": {"output": given[call.id]}}}
         for call in turn.calls
     ]
-    if answers:
-        yield {"role": "user", "parts": answers}
+    return parts, answers
 
 
 def _arguments(text: str) -> Json:

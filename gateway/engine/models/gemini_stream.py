@@ -18,10 +18,11 @@ A signature in a call goes back in that call; one in a text only with the calls 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from gateway import codec
+from gateway.engine.models.answer_reader import AnswerReader, count
 from gateway.engine.models.failures import failure_in_stream, unreadable
 from gateway.engine.models.generation import (
     CallArguments,
@@ -35,13 +36,9 @@ from gateway.engine.models.generation import (
     Usage,
 )
 from gateway.engine.models.model_api import MakeCallId
-from gateway.sse import Event, EventParser, EventTooLarge
+from gateway.sse import Event
 
 API = "gemini"
-
-_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Of an answer that is no stream; an event of a stream has the same limit."""
-_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
 
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter"]] = {
     "STOP": "stop",
@@ -71,21 +68,20 @@ _FAILURES: Mapping[str, str] = {
     "LANGUAGE": "the model does not answer in this language",
     "MISSING_THOUGHT_SIGNATURE": "the model's provider misses the signature of a thought",
     "PUP_LIMITED_DISABLED": "the model's provider has limited the gateway's account; whoever runs it has to act",
+    "OTHER": "the model's provider gave up in the middle of its answer",
 }
-"""Everything else, `OTHER` included, has no words but its name."""
+"""What is in neither is unknown: a failure that has no words but its name. Behind calls it is taken for theirs, since a
+call comes whole (aimock 1.43 ends them with `FUNCTION_CALL`)."""
 _UNSAID = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 _BLOCKED = "SAFETY"
 
 
-class StreamReader:
+class StreamReader(AnswerReader):
     """Reads one answer. See `model_api.Reader` for what it promises."""
 
     def __init__(self, make_call_id: MakeCallId) -> None:
+        super().__init__()
         self._make_call_id = make_call_id
-        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
-        self._document: bytearray | None = None
-        self._is_stream = False
-        self._was_understood = False
         self._reason: str | None = None
         self._counts: Json = {}
         """The last that were told; they are read at the end, because each chunk has some."""
@@ -93,69 +89,23 @@ class StreamReader:
         """Their ids."""
         self._held: list[Delta] = []
         """Signatures of texts, until a call follows."""
-        self._is_over = False
 
     @property
     def is_answered(self) -> bool:
         return self._reason is not None
 
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
+    def _rest(self, *, is_closed: bool) -> list[Delta] | None:
+        return self._finish(self._reason) if self._reason is not None else None
 
-    def feed(self, chunk: bytes) -> list[Delta]:
-        if self._is_over:
+    def _used(self) -> Usage | None:
+        return _usage(self._counts)
+
+    def _read(self, event: Event) -> list[Delta]:
+        raw = event.data
+        if raw is None and event.others and event.others[0].lstrip()[:1] in (b"{", b"["):
+            raw = b"\n".join(event.others)
+        if not raw:
             return []
-        if self._document is None and not self._is_stream:
-            self._look_at_begin(chunk)
-        if self._document is not None:
-            self._document += chunk
-            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
-            return self._end(unreadable("sent more than can be read")) if too_large else []
-        return self._read_events(self._parser.feed(chunk))
-
-    def close(self) -> list[Delta]:
-        if self._is_over:
-            return []
-        if self._document is not None:
-            deltas = self._read_data(bytes(self._document).strip(_BEFORE_JSON))
-        else:
-            deltas = self._read_events(self._parser.close())
-        if self._is_over:
-            return deltas
-        if self._reason is not None:
-            return deltas + self._finish(self._reason)
-        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
-        return deltas + self._end(unreadable(what))
-
-    def cut(self, why: str) -> list[Delta]:
-        if self._is_over:
-            return []
-        return self._finish(self._reason) if self._reason is not None else self._end(Failure("server_error", why))
-
-    def _look_at_begin(self, chunk: bytes) -> None:
-        """The first byte tells JSON from a stream: no line of a stream begins so."""
-        begin = chunk.lstrip(_BEFORE_JSON)[:1]
-        if begin in (b"{", b"["):
-            self._document = bytearray()
-        self._is_stream = self._document is None and begin != b""
-
-    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
-        deltas: list[Delta] = []
-        try:
-            for event in events:
-                data = event.data
-                if data is None and event.others and event.others[0].lstrip()[:1] in (b"{", b"["):
-                    data = b"\n".join(event.others)
-                if data:
-                    deltas += self._read_data(data)
-                if self._is_over:
-                    break
-        except EventTooLarge:
-            deltas += self._end(unreadable("sent more than can be read"))
-        return deltas
-
-    def _read_data(self, raw: bytes) -> list[Delta]:
         try:
             document = codec.loads(raw)
         except ValueError:
@@ -222,18 +172,14 @@ class StreamReader:
 
     def _finish(self, reason: str) -> list[Delta]:
         ending = _REASONS.get(reason)
+        if ending is None and self._calls and reason not in _FAILURES:
+            ending = "stop"
         if ending is None:
-            words = _FAILURES.get(reason, "the model's provider gave up in the middle of its answer")
+            words = _FAILURES.get(reason, _FAILURES["OTHER"])
             return self._end(Failure("server_error", f"{words} ({reason})", vendor_code=reason))
         if ending == "stop" and self._calls:
             return [*self._held, *self._end(Finish("tool_calls"))]
         return self._end(Finish(ending))
-
-    def _end(self, last: Finish | Failure) -> list[Delta]:
-        """What was used was used, however it ended."""
-        self._is_over = True
-        usage = _usage(self._counts)
-        return [last] if usage is None else [usage, last]
 
 
 def _said(reason: Any) -> str:
@@ -251,20 +197,15 @@ def _first_candidate(candidates: Any) -> Json | None:
 
 
 def _usage(counts: Json) -> Usage | None:
-    prompt = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
-    thoughts = _count(counts, "thoughtsTokenCount")
-    completion = _count(counts, "candidatesTokenCount") + thoughts
+    prompt = count(counts, "promptTokenCount") + count(counts, "toolUsePromptTokenCount")
+    thoughts = count(counts, "thoughtsTokenCount")
+    completion = count(counts, "candidatesTokenCount") + thoughts
     if not (prompt or completion):
         return None
     return Usage(
         prompt,
         completion,
-        _count(counts, "totalTokenCount") or prompt + completion,
-        cached_tokens=_count(counts, "cachedContentTokenCount"),
+        count(counts, "totalTokenCount") or prompt + completion,
+        cached_tokens=count(counts, "cachedContentTokenCount"),
         reasoning_tokens=thoughts,
     )
-
-
-def _count(counts: Json, name: str) -> int:
-    value = counts.get(name)
-    return value if type(value) is int and value >= 0 else 0

@@ -242,7 +242,7 @@ class Finish:
     | `stop`           | is completed
     | `tool_calls`     | requires action
     | `length`         | is incomplete: `max_completion_tokens`
-    | `content_filter` | is incomplete or failed; its message is incomplete
+    | `content_filter` | is incomplete: `content_filter`
     | `paused`         | asks again at once, with what was carried (Anthropic's `pause_turn`)
     """
 

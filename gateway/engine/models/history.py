@@ -24,6 +24,11 @@ from gateway.engine.models.generation import (
     Turn,
 )
 
+NOTHING_SAID = "(no message)"
+"""Stands for the user's word where one must be and none is: in an empty thread, before an assistant who spoke first."""
+GO_ON = "Continue."
+"""Stands for the user's word where the assistant spoke last, and the vendor wants the user to."""
+
 _TURN_TOKENS = 4
 _IMAGE_TOKENS = {"low": 85, "high": 765}
 """What OpenAI's vision guide counts for a small image and for one of 1024 × 1024 (read 2026-11-22)."""
@@ -121,6 +126,11 @@ def _tokens(item: Part | RoundItem) -> int:
             return _IMAGE_TOKENS.get(item.detail or "", _IMAGE_TOKENS["high"])
         case Carried():
             return 0  # reasoning of earlier rounds; what it cost is known from the usage only
+
+
+def settle_or_begin(turns: Iterable[Turn], *, api: str) -> list[Turn]:
+    """The same as `settle`; where nobody has said a thing, the user says that: no vendor takes a request of nothing."""
+    return settle(turns, api=api) or [Message("user", (Text(NOTHING_SAID),))]
 
 
 def settle(turns: Iterable[Turn], *, api: str) -> list[Turn]:

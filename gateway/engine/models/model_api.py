@@ -4,17 +4,14 @@ A file beside this one defines a frozen dataclass with the methods of `ModelApi`
 API differ in, with the inventor's own behaviour as default, and its `DIALECTS` names the known ones. All of it is pure:
 the engine signs, sends, waits and keeps the time.
 
-What each API will need, and where the seam has room for it (from the vendors' public references, November 2026):
+    body of an operation   → `faults`   what is asked of the model in vain, before anything is stored (`offers`)
+    thread, run, assistant → Generation → `build` → request   (`history` has the rules that vendors share)
+    answer                 → `read`     → deltas, in the order that `generation` promises (`answer_reader`)
+    answer without success → `failure`  → what the run's `last_error` says (`failures`)
 
-OpenAI chat completions (`chat_completions.py`)
-    Here already.
-OpenAI Responses (`responses.py`)
-    Here already. Reasoning and hosted calls are `Carried` and go back in their places, which is why `Round.items` are
-    in order.
-Anthropic Messages (`anthropic_messages.py`)
-    Here already.
-Gemini `streamGenerateContent` (`gemini.py`)
-    Here already.
+What a vendor wants back unread in the next generation of a run is a delta too, `Carried`, and stands in its place among
+the items of its round: reasoning and hosted calls of Responses, where Anthropic's thinking stood, Gemini's signatures,
+fields that some of chat completions put beside contents and calls. Nobody but the API that made it looks inside.
 """
 
 from __future__ import annotations

@@ -35,6 +35,10 @@ class Fault:
         return bad_request(self.message, param=self.param, code=UNSUPPORTED)
 
 
+IMAGE_IS_FILE = Fault("content", "the image is a file, and nobody has put it into the message")
+"""For dialects whose vendor has no files."""
+
+
 class CannotCarry(ValueError):
     """A generation says what its dialect has no words for."""
 
@@ -123,7 +127,7 @@ def _of_tool(tool: Json, place: str, offer: Offer) -> Iterator[Fault]:
     kind = str(tool.get("type"))
     if kind != "function":
         if kind not in offer.hosted_tools:
-            yield Fault(f"{place}.type", _no_tool(kind))
+            yield Fault(f"{place}.type", _no_tool(kind, offer))
         return
     function = tool.get("function")
     if type(function) is dict and function.get("strict") and not offer.strict_functions:
@@ -136,14 +140,19 @@ def _of_resources(body: Json, prefix: str, offer: Offer) -> Iterator[Fault]:
         return
     for tool, resource in resources.items():
         if tool not in offer.hosted_tools and _says_something(resource):
-            yield Fault(f"{prefix}tool_resources.{tool}", _no_tool(tool))
+            yield Fault(f"{prefix}tool_resources.{tool}", _no_tool(tool, offer))
 
 
 def _of_message(message: Json, prefix: str, offer: Offer) -> Iterator[Fault]:
     for place, attachment in _objects(message.get("attachments"), f"{prefix}attachments"):
         tools = [str(tool.get("type")) for _, tool in _objects(attachment.get("tools"), "")]
-        if not tools or not offer.hosted_tools.issuperset(tools):
+        missing = next((tool for tool in tools if tool not in offer.hosted_tools), None)
+        if not offer.hosted_tools:
             yield Fault(place, "this provider's models cannot read files: put the text into the message")
+        elif missing is not None:
+            yield Fault(place, _no_tool(missing, offer))
+        elif not tools:
+            yield Fault(place, "this provider's models read files by a tool only: name it in the attachment's 'tools'")
     for place, part in _objects(message.get("content"), f"{prefix}content"):
         yield from _of_image(part, message.get("role"), place, offer)
 
@@ -210,5 +219,6 @@ def _says_something(value: Any) -> bool:
     return value is not None
 
 
-def _no_tool(kind: str) -> str:
-    return f"this provider's models have no tool '{kind}': only functions, which you carry out yourself"
+def _no_tool(kind: str, offer: Offer) -> str:
+    hosted = f"{', '.join(sorted(offer.hosted_tools))} and " if offer.hosted_tools else ""
+    return f"this provider's models have no tool '{kind}': only {hosted}functions, which you carry out yourself"

@@ -7,13 +7,13 @@ openai-python's types repeat it, unless another is named; issues are GitHub's; a
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway import codec
+from gateway.engine.models.call_ids import CallIds
 from gateway.engine.models.failures import failure_of_answer
 from gateway.engine.models.generation import (
     Carried,
@@ -34,7 +34,7 @@ from gateway.engine.models.generation import (
     ToolCall,
     Turn,
 )
-from gateway.engine.models.history import settle
+from gateway.engine.models.history import settle_or_begin
 from gateway.engine.models.model_api import MakeCallId, ModelApi
 from gateway.engine.models.offers import CannotCarry, Fault, Offer, faults, require
 from gateway.engine.models.responses_items import API
@@ -44,8 +44,8 @@ _LEAST_OUTPUT_TOKENS = 16
 """OpenAI and Azure refuse less (hindsight#58, lingua#186). A run may ask for 256 or more, but little can be left of it
 after some rounds; then it may take up to 15 tokens more than it was given."""
 
-_MAX_CALL_ID = 64
-"""Characters (9router#393; OpenAI's own ids were seen to be longer: dsh-plugin-subscriptions#29)."""
+_CALL_ID = re.compile(r".{1,64}", re.DOTALL)
+"""Its length (9router#393; OpenAI's own ids were seen to be longer: dsh-plugin-subscriptions#29)."""
 
 _REASONING = re.compile(r"(?<![a-z0-9])(o[1-9]|gpt-?[5-9](\.\d+)?)(?![a-z0-9.])")
 _CHAT_ONLY = re.compile(r"gpt-?[5-9]-chat")
@@ -206,9 +206,10 @@ def _ranking(options: Json) -> Json:
 def _input(generation: Generation, dialect: Responses) -> Iterator[Json]:
     if generation.instructions and dialect.instructions_in == "system message":
         yield {"role": "system", "content": generation.instructions}
-    for turn in settle(_without_others(generation.turns), api=API):
+    ids = CallIds(_CALL_ID)
+    for turn in settle_or_begin(_without_others(generation.turns), api=API):
         if isinstance(turn, Round):
-            yield from _round(turn)
+            yield from _round(turn, ids.of(turn))
         else:
             yield {"role": turn.role, "content": _content(turn)}
 
@@ -224,7 +225,7 @@ def _without_others(turns: Sequence[Turn]) -> Iterator[Turn]:
             yield turn
 
 
-def _round(turn: Round) -> Iterator[Json]:
+def _round(turn: Round, ids: Mapping[str, str]) -> Iterator[Json]:
     """Items without ids: those of calls and messages are looked for in what the vendor did not store (vercel/ai#15795,
     langchain#38372). Calls and outputs find each other by `call_id`."""
     phase: Json = {}
@@ -235,11 +236,11 @@ def _round(turn: Round) -> Iterator[Json]:
             yield item.value
         elif isinstance(item, ToolCall):
             called = {"name": item.name, "arguments": item.arguments}
-            yield {"type": "function_call", "call_id": _wire_id(item.id), **called}
+            yield {"type": "function_call", "call_id": ids[item.id], **called}
         else:
             yield {"role": "assistant", "content": item.text, **phase}
     for given in turn.outputs:
-        yield {"type": "function_call_output", "call_id": _wire_id(given.call_id), "output": given.output}
+        yield {"type": "function_call_output", "call_id": ids[given.call_id], "output": given.output}
 
 
 def _content(message: Message) -> str | list[Json]:
@@ -259,9 +260,3 @@ def _part(part: Part, kind: str) -> Json:
             return {"type": "input_image", "image_url": url, "detail": detail or "auto"}
         case ImageFile(file_id, detail):
             return {"type": "input_image", "file_id": file_id, "detail": detail or "auto"}
-
-
-def _wire_id(call_id: str) -> str:
-    if 1 <= len(call_id) <= _MAX_CALL_ID:
-        return call_id
-    return "call_" + hashlib.blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -165,14 +165,19 @@ class Items:
         return deltas + _carried(told)
 
     def end_all(self, output: Any) -> list[Delta]:
-        """What an answer that is done holds beyond its events: all of it, if there were none."""
+        """What an answer that is done holds beyond its events: all of it, if there were none. Calls of functions, if
+        no event told of any: places and ids may be others than before, but a call must not get lost."""
         output = output if type(output) is list else []
-        left = [place for place in range(len(output)) if not self._by_index or self._is_left(place)]
-        return [delta for place in left for delta in self.end({"output_index": place, "item": output[place]})]
+        had_none, had_calls = not self._by_index, self.has_functions
 
-    def _is_left(self, place: int) -> bool:
-        item = self._by_index.get(place)
-        return item is not None and not item.is_done
+        def is_left(place: int, told: Any) -> bool:
+            item = self._by_index.get(place)
+            is_begun = item is not None and not item.is_done
+            is_call = type(told) is dict and told.get("type") == "function_call"
+            return had_none or is_begun or (is_call and not had_calls)
+
+        left = [(place, told) for place, told in enumerate(output) if is_left(place, told)]
+        return [delta for place, told in left for delta in self.end({"output_index": place, "item": told})]
 
     def close(self) -> list[Delta]:
         """The rest of calls of functions that the model is done with: a name that never came, arguments left out."""

@@ -4,6 +4,7 @@ What is accepted, and who sends it (all read 2026-11-22):
 
 - `response.completed`, `.incomplete` or `.failed` as the last event, with the usage (openai-python's types); the reason
   of what is incomplete may be missing (litellm#34352: then the limit of tokens)
+- `response.completed` around a response whose status says that it is not (aimock 1.43)
 - errors as `error` events, their fields in the event (openai-python's `ResponseErrorEvent`) or in `error` (recorded by
   vercel/ai, before a `response.failed` that says it again); as `error` without a type
 - events without an `event:` line, `[DONE]` behind the last: servers that speak both APIs
@@ -14,94 +15,46 @@ An end without one of the three is one that was cut: a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from gateway import codec
+from gateway.engine.models.answer_reader import AnswerReader, count
 from gateway.engine.models.failures import failure_in_stream, unreadable
 from gateway.engine.models.generation import Delta, Failure, Finish, Json, Usage
 from gateway.engine.models.model_api import MakeCallId
 from gateway.engine.models.responses_items import EVENTS, Items
-from gateway.sse import Event, EventParser, EventTooLarge
-
-_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Of an answer that is no stream; an event of a stream has the same limit."""
-_BEFORE_JSON = b" \t\r\n\xef\xbb\xbf"
+from gateway.sse import Event
 
 _BEGINS = {"response.created", "response.in_progress", "response.queued"}
-_ENDS = {"response.completed", "response.incomplete", "response.failed"}
+_ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 _READ = {*EVENTS, *_ENDS, "response.created"}
 
 
-class StreamReader:
+class StreamReader(AnswerReader):
     """Reads one answer. See `model_api.Reader` for what it promises."""
 
     def __init__(self, make_call_id: MakeCallId) -> None:
-        self._parser = EventParser(_MAX_DOCUMENT_BYTES)
-        self._document: bytearray | None = None
-        self._is_stream = False
-        self._was_understood = False
+        super().__init__()
         self._items = Items(make_call_id)
-        self._is_over = False
+        self._usage: Usage | None = None
 
     @property
     def is_answered(self) -> bool:
         """Reason and figures come in one event."""
         return self._is_over
 
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
+    def _rest(self, *, is_closed: bool) -> list[Delta] | None:
+        return None  # the end is an event
 
-    def feed(self, chunk: bytes) -> list[Delta]:
-        if self._is_over:
+    def _used(self) -> Usage | None:
+        return self._usage
+
+    def _read(self, event: Event) -> list[Delta]:
+        raw, name = event.data, event.name
+        if name.startswith("response.") and name not in _READ:
+            self._was_understood = True  # not worth parsing
             return []
-        if self._document is None and not self._is_stream:
-            self._look_at_begin(chunk)
-        if self._document is not None:
-            self._document += chunk
-            too_large = len(self._document) > _MAX_DOCUMENT_BYTES
-            return self._end(unreadable("sent more than can be read")) if too_large else []
-        return self._read_events(self._parser.feed(chunk))
-
-    def close(self) -> list[Delta]:
-        if self._is_over:
-            return []
-        if self._document is not None:
-            deltas = self._read_data(bytes(self._document).strip(_BEFORE_JSON), "")
-        else:
-            deltas = self._read_events(self._parser.close())
-        if self._is_over:
-            return deltas
-        what = "broke off its answer" if self._was_understood else "gave no answer that can be read"
-        return deltas + self._end(unreadable(what))
-
-    def cut(self, why: str) -> list[Delta]:
-        return [] if self._is_over else self._end(Failure("server_error", why))
-
-    def _look_at_begin(self, chunk: bytes) -> None:
-        """The first byte tells JSON from a stream: no line of a stream begins so."""
-        begin = chunk.lstrip(_BEFORE_JSON)[:1]
-        if begin in (b"{", b"["):
-            self._document = bytearray()
-        self._is_stream = self._document is None and begin != b""
-
-    def _read_events(self, events: Iterable[Event]) -> list[Delta]:
-        deltas: list[Delta] = []
-        try:
-            for event in events:
-                if event.name.startswith("response.") and event.name not in _READ:
-                    self._was_understood = True  # not worth parsing
-                elif event.data:
-                    deltas += self._read_data(event.data, event.name)
-                if self._is_over:
-                    break
-        except EventTooLarge:
-            deltas += self._end(unreadable("sent more than can be read"))
-        return deltas
-
-    def _read_data(self, raw: bytes, name: str) -> list[Delta]:
-        if not raw.startswith(b"{") and raw.strip() == b"[DONE]":
+        if not raw or (not raw.startswith(b"{") and raw.strip() == b"[DONE]"):
             return []
         try:
             document = codec.loads(raw)
@@ -124,30 +77,33 @@ class StreamReader:
             kind, response = f"response.{document.get('status')}", document
         told: Json = response if type(response) is dict else {}
         if kind in _ENDS:
-            return self._read_end(told, kind)
+            return self._read_end(told, _outcome(kind, told.get("status")))
         if kind in _BEGINS:
             self._items.know_tools(told.get("tools"))
         self._was_understood |= kind.startswith("response.")
         return []
 
-    def _read_end(self, response: Json, kind: str) -> list[Delta]:
-        usage = _usage(response.get("usage"))
-        if kind == "response.failed":
+    def _read_end(self, response: Json, outcome: str) -> list[Delta]:
+        self._usage = _usage(response.get("usage"))
+        if outcome == "failed":
             error = response.get("error")
             given_up = unreadable("gave up in the middle of its answer")
-            return self._end(failure_in_stream(codec.dumps(error)) if type(error) is dict else given_up, usage)
+            return self._end(failure_in_stream(codec.dumps(error)) if type(error) is dict else given_up)
         self._items.know_tools(response.get("tools"))
         deltas = self._items.end_all(response.get("output"))
-        if kind == "response.incomplete":
-            return deltas + self._end(_cut_short(response.get("incomplete_details")), usage)
+        if outcome == "incomplete":
+            return deltas + self._end(_cut_short(response.get("incomplete_details")))
         if self._items.has_functions:
-            return [*deltas, *self._items.close(), *self._end(Finish("tool_calls"), usage)]
-        return deltas + self._end(Finish("stop"), usage)
+            return [*deltas, *self._items.close(), *self._end(Finish("tool_calls"))]
+        return deltas + self._end(Finish("stop"))
 
-    def _end(self, last: Finish | Failure, usage: Usage | None = None) -> list[Delta]:
-        """What was used was used, however it ended."""
-        self._is_over = True
-        return [last] if usage is None else [usage, last]
+
+def _outcome(kind: str, status: Any) -> str:
+    """The worst of what the event says and the response in it: `completed`, `incomplete` or `failed`."""
+    said = (kind.removeprefix("response."), status)
+    if "failed" in said or "cancelled" in said:
+        return "failed"
+    return "incomplete" if "incomplete" in said else "completed"
 
 
 def _is_error(document: Json) -> bool:
@@ -173,18 +129,13 @@ def _cut_short(details: Any) -> Finish | Failure:
 def _usage(value: Any) -> Usage | None:
     if type(value) is not dict:
         return None
-    prompt, completion = _count(value, "input_tokens"), _count(value, "output_tokens")
+    prompt, completion = count(value, "input_tokens"), count(value, "output_tokens")
     if not (prompt or completion):
         return None
     return Usage(
         prompt,
         completion,
-        _count(value, "total_tokens") or prompt + completion,
-        cached_tokens=_count(value.get("input_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(value.get("output_tokens_details"), "reasoning_tokens"),
+        count(value, "total_tokens") or prompt + completion,
+        cached_tokens=count(value.get("input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=count(value.get("output_tokens_details"), "reasoning_tokens"),
     )
-
-
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if type(counts) is dict else None
-    return value if type(value) is int and value >= 0 else 0

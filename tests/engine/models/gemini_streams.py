@@ -161,8 +161,20 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
             SAY_HELLO + chunk(reason=reason),
             [*HELLO, failed("the model's provider gave up in the middle of its answer", reason.upper())],
         )
-        for reason in ("OTHER", "NEW_REASON", "late")
+        for reason in ("OTHER", "NEW_REASON", "FUNCTION_CALL", "late")
     },
+    "calls, and a reason of theirs: aimock": (
+        chunk(call(args=BONN), usageMetadata=counts()) + chunk(reason="FUNCTION_CALL"),
+        [*weather(), USED, CALLS],
+    ),
+    "calls, and a reason without words: OTHER": (
+        chunk(call(args=BONN), reason="OTHER"),
+        [*weather(), failed("the model's provider gave up in the middle of its answer", "OTHER")],
+    ),
+    "calls, and a failure": (
+        chunk(call(args=BONN), reason="TOO_MANY_TOOL_CALLS"),
+        [*weather(), failed("the model called too many functions in a row", "TOO_MANY_TOOL_CALLS")],
+    ),
     "a reason that says nothing": (SAY_HELLO + chunk(reason="FINISH_REASON_UNSPECIFIED"), [*HELLO, BROKEN]),
     "no reason": (SAY_HELLO, [*HELLO, BROKEN]),
     "an empty answer": (ENDED, [STOP]),

@@ -16,6 +16,10 @@ from gateway.engine.models.generation import (
 )
 
 
+def make_id(index: int) -> str:
+    return f"made_{index}"
+
+
 def check_order(deltas: list[Delta]) -> None:
     *before, last = deltas
     assert isinstance(last, Finish | Failure)

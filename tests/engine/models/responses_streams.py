@@ -114,6 +114,14 @@ def ended(status: str = "completed", **more: Any) -> bytes:
     return event(f"response.{status}", response=response(status, **more))
 
 
+GAVE_UP = Failure("server_error", "the model's provider gave up in the middle of its answer")
+
+
+def completed(status: str | None, **more: Any) -> bytes:
+    """The event that says the answer is complete, around one of this status."""
+    return event("response.completed", response={**response("completed", **more), "status": status})
+
+
 def code(**more: Any) -> dict[str, Any]:
     return {"id": "ci_1", "type": "code_interpreter_call", "status": "completed", "container_id": "cntr_1", **more}
 
@@ -508,6 +516,36 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     "incomplete for a reason to come": (
         SAY_HELLO + ended("incomplete", incomplete_details={"reason": "steered"}),
         [*HELLO, Failure("server_error", "the model's provider left its answer incomplete")],
+    ),
+    "a call that only the end knows of": (
+        SAY_HELLO + ended(output=[message(text("Hello")), function('{"city":"Bonn"}')], usage=usage()),
+        [*HELLO, *weather(), USED, Finish("tool_calls")],
+    ),
+    "a call that the end repeats elsewhere": (
+        CREATED
+        + added(1, **function(""))
+        + done(1, **function('{"city":"Bonn"}'))
+        + ended(output=[function('{"city":"Bonn"}')]),
+        [*weather(), Finish("tool_calls")],
+    ),
+    "said to be complete, and cut short within: aimock": (
+        SAY_HELLO + completed("incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=usage()),
+        [*HELLO, USED, Finish("length")],
+    ),
+    "said to be complete, and filtered within": (
+        SAY_HELLO + completed("incomplete", incomplete_details={"reason": "content_filter"}),
+        [*HELLO, Finish("content_filter")],
+    ),
+    "said to be complete, and failed within": (
+        SAY_HELLO + completed("failed", error={"code": "server_error", "message": "gone"}, usage=usage()),
+        [*HELLO, USED, Failure("server_error", "gone", vendor_code="server_error")],
+    ),
+    "said to be complete, and cancelled within": (SAY_HELLO + completed("cancelled"), [*HELLO, GAVE_UP]),
+    "cancelled": (SAY_HELLO + ended("cancelled", usage=usage()), [*HELLO, USED, GAVE_UP]),
+    "said to be complete, without a status": (SAY_HELLO + completed(None, usage=usage()), [*HELLO, USED, STOP]),
+    "said to have failed, and incomplete within": (
+        SAY_HELLO + event("response.failed", response=response("incomplete", error={"message": "gone"})),
+        [*HELLO, Failure("server_error", "gone")],
     ),
     "failed": (
         SAY_HELLO

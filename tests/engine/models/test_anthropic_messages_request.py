@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.models.anthropic_messages import DIALECTS, GO_ON, INVALID_JSON, NOTHING_SAID, AnthropicMessages
+from gateway.engine.models.anthropic_messages import DIALECTS, INVALID_JSON, AnthropicMessages
 from gateway.engine.models.anthropic_messages_stream import API
 from gateway.engine.models.generation import (
     Carried,
@@ -29,6 +29,7 @@ from gateway.engine.models.generation import (
     ToolOutput,
     Turn,
 )
+from gateway.engine.models.history import GO_ON, NOTHING_SAID
 from gateway.engine.models.offers import CannotCarry, Offer
 from tests.engine.models.values import assistant, generation, round_of, user
 from tests.values import any_json, any_text, unhurried

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import codec
-from gateway.engine.models import anthropic_messages_stream
+from gateway.engine.models import answer_reader
 from gateway.engine.models.anthropic_messages import DIALECTS
 from gateway.engine.models.anthropic_messages_stream import API
 from gateway.engine.models.generation import (
@@ -23,7 +23,7 @@ from gateway.engine.models.generation import (
     TextDelta,
     Usage,
 )
-from tests.engine.models.test_chat_completions_stream import check_order
+from tests.engine.models.promises import check_order
 from tests.values import any_json, unhurried
 
 MODEL = "claude-haiku-4-5-20251001"
@@ -212,6 +212,22 @@ STREAMS: dict[str, tuple[bytes, list[Delta]]] = {
     ),
     "a reason nobody knows": (start() + text(0, "Hel", "lo") + end("compaction"), [*HELLO, USED, STOP]),
     "no reason": (start() + text(0, "Hel", "lo") + end(None), [*HELLO, USED, STOP]),
+    "one index for all": (
+        start()
+        + think(0, "Rain, I guess.")
+        + use(0, stops=False)
+        + use(0, told="toolu_b", stops=False)
+        + end("tool_use"),
+        [
+            CallBegun(0, "toolu_a", "weather"),
+            CallBegun(1, "toolu_b", "weather"),
+            CallArguments(0, "{}"),
+            CallArguments(1, "{}"),
+            carried(THOUGHT, "tool_use", "tool_use"),
+            USED,
+            CALLED,
+        ],
+    ),
     "no message_stop": (
         (start() + text(0, "Hel", "lo") + end()).removesuffix(event("message_stop")),
         [*HELLO, USED, STOP],
@@ -398,7 +414,7 @@ def test_a_cut_before_the_reason_is_a_failure_and_after_it_takes_nothing_away() 
 
 @pytest.mark.parametrize("begin", [b'{"type":', b"data: "], ids=["JSON", "an event"])
 def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anthropic_messages_stream, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(answer_reader, "_MAX_DOCUMENT_BYTES", 1000)
     reader = DIALECTS["anthropic"].read(str)
     assert reader.feed(begin + b" " * 980) == []
     assert reader.feed(b" " * 30) == [Failure("server_error", "the model's provider sent more than can be read")]

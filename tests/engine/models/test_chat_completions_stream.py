@@ -8,25 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.models import chat_completions_stream
+from gateway.engine.models import answer_reader
 from gateway.engine.models.chat_completions import DIALECTS, ChatCompletions
 from gateway.engine.models.generation import (
-    CallArguments,
     CallBegun,
     Delta,
     Failure,
     Finish,
-    RefusalDelta,
     TextDelta,
-    Usage,
 )
 from gateway.engine.models.model_api import ModelApi
+from tests.engine.models.promises import check_order, make_id
 from tests.engine.models.streams import DONE, HELLO, SAY_HELLO, STOP, STREAMS, USED, chunk, event, no_choices, usage
 from tests.values import any_json, unhurried
-
-
-def make_id(index: int) -> str:
-    return f"made_{index}"
 
 
 def read(pieces: Iterable[bytes], dialect: ModelApi = DIALECTS["openai"]) -> list[Delta]:
@@ -60,28 +54,6 @@ def test_it_does_not_matter_where_it_is_cut(name: str, data: st.DataObject) -> N
 @pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
 def test_what_is_promised_of_the_order_is_kept(raw: bytes, deltas: list[Delta]) -> None:
     check_order(read([raw]))
-
-
-def check_order(deltas: list[Delta]) -> None:
-    """The promises of `gateway.engine.models.generation`."""
-    *before, last = deltas
-    assert isinstance(last, Finish | Failure)
-    assert not any(isinstance(delta, Finish | Failure) for delta in before)
-    assert [place for place, delta in enumerate(before) if isinstance(delta, Usage)] in ([], [len(before) - 1])
-    begun = [delta for delta in before if isinstance(delta, CallBegun)]
-    assert [call.index for call in begun] == list(range(len(begun)))
-    assert len({call.id for call in begun}) == len(begun)
-    for place, delta in enumerate(before):
-        if isinstance(delta, CallArguments):
-            assert any(isinstance(call, CallBegun) and call.index == delta.index for call in before[:place])
-        if isinstance(delta, TextDelta | RefusalDelta | CallArguments):
-            assert delta.text
-    if last == Finish("tool_calls"):
-        assert (
-            {call.index for call in begun}
-            == {delta.index for delta in before if isinstance(delta, CallArguments)}
-            != set()
-        )
 
 
 _odd_delta = st.dictionaries(st.sampled_from(["content", "tool_calls", "refusal", "function_call", "role"]), any_json)
@@ -179,7 +151,7 @@ def test_a_vendor_that_never_says_that_it_ended_may_be_believed() -> None:
 
 @pytest.mark.parametrize("begin", [b'{"choices":', b"data: "], ids=["JSON", "an event"])
 def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_completions_stream, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(answer_reader, "_MAX_DOCUMENT_BYTES", 1000)
     reader = DIALECTS["openai"].read(make_id)
     assert reader.feed(begin) == []
     assert reader.feed(b" " * 980) == []
@@ -188,6 +160,6 @@ def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: 
 
 
 def test_what_was_said_before_an_event_without_end_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_completions_stream, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(answer_reader, "_MAX_DOCUMENT_BYTES", 1000)
     deltas = read([SAY_HELLO + b"data: " + b"x" * 2000])
     assert deltas == [*HELLO, Failure("server_error", "the model's provider sent more than can be read")]

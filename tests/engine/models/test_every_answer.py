@@ -4,7 +4,7 @@ is read as it was meant, wherever the bytes are parted and wherever they end. No
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -22,14 +22,16 @@ from gateway.engine.models.generation import (
     Generation,
     RefusalDelta,
     Round,
+    Text,
     TextDelta,
     ToolCall,
     ToolOutput,
+    Turn,
     Usage,
 )
 from gateway.engine.models.model_api import ModelApi
 from gateway.vendors import VENDORS
-from tests.engine.models.values import generation, user
+from tests.engine.models.values import assistant, generation, round_of, user
 from tests.simulators import find_models
 from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
 from tests.simulators.base import KEYS
@@ -217,6 +219,36 @@ def test_the_rounds_of_a_run_go_back_as_they_came(model: Model) -> None:
     assert heard(model.read(model.answers(says("Three"), asked).payload)).text == "Three"
     for output in (b"it is 3", b"nothing there"):
         assert model.api.build(asked).body.count(output) == 2
+
+
+CALLED = round_of(call_a="it is 3")
+THREADS: Mapping[str, tuple[Turn, ...]] = {
+    "nobody has said a thing": (),
+    "nothing but empty words": (user(""), assistant("")),
+    "the assistant began, and spoke last": (assistant("Good day."), assistant("Well?")),
+    "the assistant spoke twice before it called": (user("1 + 2?"), assistant("Hm."), assistant("So."), CALLED),
+    "an id that comes again": (
+        user("1 + 2?"),
+        CALLED,
+        assistant("3"),
+        user("And now?"),
+        CALLED,
+        assistant("3"),
+        user("?"),
+    ),
+    "ids no other vendor would give": (user("1 + 2?"), round_of(**{"": "3", "a b": "4", "é" * 70: "5"}), user("?")),
+    "calls that nobody answered": (user("1 + 2?"), round_of(Text("Let me see."), call_a=None), user("And now?")),
+    "a run that ended behind its outputs": (user("1 + 2?"), CALLED, user("And now?")),
+    "arguments that are none": (user("?"), Round((ToolCall("call_a", "add", "[1"),), (ToolOutput("call_a", ""),))),
+}
+
+
+@pytest.mark.parametrize("instructions", ["", "Be brief."])
+@pytest.mark.parametrize("thread", THREADS.values(), ids=THREADS)
+def test_a_thread_of_any_form_is_accepted(thread: tuple[Turn, ...], instructions: str, model: Model) -> None:
+    """And every call in it is known by an id of its own."""
+    asked = replace(generation(*thread, instructions=instructions, tools=(ADD, LOOK)), model="gemini-3-pro")
+    assert heard(model.read(model.answers(says("Hello"), asked).payload)).text == "Hello"
 
 
 def _as_round(deltas: Sequence[Delta]) -> Round:

@@ -26,6 +26,7 @@ from gateway.engine.models.generation import (
     ToolCall,
     ToolOutput,
 )
+from gateway.engine.models.history import GO_ON, NOTHING_SAID
 from gateway.engine.models.offers import CannotCarry
 from tests.engine.models.gemini_streams import BONN, call, chunk, text
 from tests.engine.models.values import assistant, generation, round_of, user
@@ -34,7 +35,8 @@ from tests.values import any_text, unhurried
 GOOGLE = DIALECTS["google"]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Function("weather", "Tells it", CITY)
-NOBODY = {"role": "user", "parts": [{"text": "(The user says nothing here.)"}]}
+NOBODY = {"role": "user", "parts": [{"text": NOTHING_SAID}]}
+THEN = {"role": "user", "parts": [{"text": GO_ON}]}
 SKIP = "skip_thought_signature_validator"
 
 
@@ -254,9 +256,9 @@ def test_neighbours_of_one_role_are_one_content() -> None:
     [
         ([], [NOBODY]),
         ([user("")], [NOBODY]),
-        ([assistant("Hi")], [NOBODY, says("model", "Hi"), NOBODY]),
+        ([assistant("Hi")], [NOBODY, says("model", "Hi"), THEN]),
         ([assistant("Hi"), user("a")], [NOBODY, says("model", "Hi"), says("user", "a")]),
-        ([user("a"), assistant("Hi")], [says("user", "a"), says("model", "Hi"), NOBODY]),
+        ([user("a"), assistant("Hi")], [says("user", "a"), says("model", "Hi"), THEN]),
     ],
 )
 def test_the_user_has_the_first_and_the_last_word(turns: Any, sent: Any) -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.models import gemini_stream
+from gateway.engine.models import answer_reader
 from gateway.engine.models.gemini import DIALECTS
 from gateway.engine.models.generation import Delta, Failure, Finish, TextDelta
 from gateway.engine.models.model_api import Reader
 from tests.engine.models.gemini_streams import HELLO, SAY_HELLO, STREAMS, USED, call, chunk, counts, event, text
-from tests.engine.models.test_chat_completions_stream import check_order, make_id
+from tests.engine.models.promises import check_order, make_id
 from tests.values import any_json, unhurried
 
 
@@ -109,7 +109,7 @@ def test_a_cut_before_the_reason_is_a_failure_and_after_it_none() -> None:
 
 @pytest.mark.parametrize("begin", [b"[{", b"data: "], ids=["JSON", "an event"])
 def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemini_stream, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(answer_reader, "_MAX_DOCUMENT_BYTES", 1000)
     reading = reader()
     assert reading.feed(begin) == []
     assert reading.feed(b" " * 980) == []

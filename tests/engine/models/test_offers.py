@@ -22,6 +22,7 @@ BARE = Offer(
 )
 PICKY = Offer(image_details=frozenset({"auto", "high"}), image_types=frozenset({"image/png", "image/gif"}))
 RICH = Offer(hosted_tools=frozenset({"file_search"}), image_files=True, assistant_images=True)
+BOTH = Offer(hosted_tools=frozenset({"file_search", "code_interpreter"}))
 
 SEARCH = {"type": "file_search"}
 CODE = {"type": "code_interpreter"}
@@ -134,6 +135,22 @@ def test_a_fault_is_a_400_that_says_what_is_wrong() -> None:
     error = fault.as_error()
     assert (error.status, error.param, error.code) == (400, "tools[0].type", UNSUPPORTED)
     assert "file_search" in error.message
+
+
+@pytest.mark.parametrize(
+    ("offer", "body", "words"),
+    [
+        (PLAIN, {"tools": [SEARCH]}, "no tool 'file_search': only functions, which you carry out yourself"),
+        (RICH, {"tools": [CODE]}, "no tool 'code_interpreter': only file_search and functions, which you carry out"),
+        (BOTH, {"tools": [{"type": "browser"}]}, "'browser': only code_interpreter, file_search and functions, which"),
+        (PLAIN, message(TEXT, attachments=[ATTACHED]), "cannot read files: put the text into the message"),
+        (RICH, message(attachments=[{"file_id": "file-1", "tools": [SEARCH, CODE]}]), "no tool 'code_interpreter'"),
+        (RICH, message(attachments=[{"file_id": "file-1"}]), "read files by a tool only: name it in the attachment"),
+    ],
+)
+def test_a_fault_says_what_there_is_instead(offer: Offer, body: dict[str, Any], words: str) -> None:
+    (fault,) = faults(body, offer)
+    assert words in fault.message
 
 
 @unhurried

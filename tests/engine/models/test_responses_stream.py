@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine.models import responses_stream
+from gateway.engine.models import answer_reader
 from gateway.engine.models.generation import CallBegun, Delta, Failure, TextDelta
 from gateway.engine.models.responses import DIALECTS
 from gateway.engine.models.responses_items import EVENTS
-from tests.engine.models.promises import check_order
+from tests.engine.models.promises import check_order, make_id
 from tests.engine.models.responses_streams import (
     CREATED,
     DONE,
@@ -29,10 +29,6 @@ from tests.engine.models.responses_streams import (
     usage,
 )
 from tests.values import any_json, unhurried
-
-
-def make_id(index: int) -> str:
-    return f"made_{index}"
 
 
 def read(pieces: Iterable[bytes]) -> list[Delta]:
@@ -176,7 +172,7 @@ def test_a_cut_before_the_end_is_a_failure() -> None:
 
 @pytest.mark.parametrize("begin", [b'{"object":', b"data: "], ids=["JSON", "an event"])
 def test_an_answer_without_end_is_not_kept_in_memory(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses_stream, "_MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(answer_reader, "_MAX_DOCUMENT_BYTES", 1000)
     reader = DIALECTS["openai"].read(make_id)
     assert reader.feed(begin) == []
     assert reader.feed(b" " * 980) == []
