@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -72,8 +72,8 @@ class Settlement:
         self._runs = runs
         self._answer_bytes = answer_bytes
         self._clock = clock
-        self._over: OrderedDict[Entry, None] = OrderedDict()
-        """Runs of which nothing is left to do, those that were seen last."""
+        self._over: OrderedDict[Entry, Settling] = OrderedDict()
+        """Runs of which nothing is left to do, those that were seen last; one that is noted only now is settled so."""
         self._late: deque[NotedRun | Settling] = deque()
         self._flushing = asyncio.Lock()
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -93,15 +93,16 @@ class Settlement:
         over = {Entry(tenant, route, run.id): run for run in runs if run.is_over}
         new = [Ended(run.id, run.status, run.usage) for entry, run in over.items() if entry not in self._over]
         if new:
-            for entry in over:
-                self._over[entry] = None
-            while len(self._over) > _OVER_LIMIT:
-                self._over.popitem(last=False)
             await self.settle(tenant, route, new)
 
     async def settle(self, tenant: str, route: str, ended: Sequence[Ended]) -> None:
         """Count what runs used, of those that are still noted. Never raises."""
-        await self._finish(self._do(Settling(tenant, route, tuple(ended), secrets.token_hex(8), self._clock())))
+        settling = Settling(tenant, route, tuple(ended), secrets.token_hex(8), self._clock())
+        for each in ended:
+            self._over[Entry(tenant, route, each.run)] = settling
+        while len(self._over) > _OVER_LIMIT:
+            self._over.popitem(last=False)
+        await self._finish(self._do(settling))
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for work that goes on even if the caller leaves meanwhile."""
@@ -129,7 +130,10 @@ class Settlement:
         try:
             if isinstance(work, NotedRun):
                 await self._runs.note(work)
-                return
+                if (seen := self._over.get(work.entry)) is None:
+                    return
+                # It ended before it was noted, as a served one can: its end found nothing to settle.
+                work = replace(seen, who=secrets.token_hex(8))
             for run, ended in await self._runs.settle(work):
                 self._tell(Settled(run, ended.status, ended.usage, work.at_s))
         except StoreAway:

@@ -133,7 +133,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
     await wire.head()
     frames = [await wire.frame() for _ in range(4)]
     assert frames[0].startswith(b"event: thread.created\n")
-    assert frames[1:] == [b": keep-alive\n\n"] * 3
+    assert frames[1:] == [b": keep-alive\n"] * 3
     go.set()
     rest = [frame async for frame in wire._frames()]
     assert rest[-1] == DONE

@@ -24,7 +24,9 @@ from gateway.sse import Event, EventParser, EventTooLarge
 from gateway.telemetry import Record
 from gateway.upstream import Relayed
 
-_KEEP_ALIVE = b": keep-alive\n\n"
+_KEEP_ALIVE = b": keep-alive\n"
+"""Without a blank line: after one, OpenAI's SDK for Python (1.x to 3.x) tells an empty event where any before it had an
+`id`, as those of served runs have, and fails on it."""
 _FIELD_NAMES = (b"event:", b"data:", b"id:", b"retry:", b":")
 _STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -22,7 +22,7 @@ async def over_the_simulator(
     """It stands still after the first words when it is first asked to be slow. `param` is the simulator, OpenAI's chat
     completions if it is not said."""
     vendor, until = await start_vendor(getattr(request, "param", "openai_chat")), asyncio.Event()
-    vendor.simulator.faults.add(faults.stall_stream(3, until), where=lambda received: b"slowly" in received.body)
+    vendor.simulator.faults.add(faults.stall_stream(b"said", until), where=lambda received: b"slowly" in received.body)
     yield await start_gateway(vendor)
     until.set()
 

@@ -19,7 +19,7 @@ from gateway.ending import end
 from gateway.engine.store.messages import Messages
 from gateway.sse import Event, EventParser
 from gateway.store.connection import StoreAway
-from tests.conftest import TENANT_KEYS, Events, Running, eventually
+from tests.conftest import TENANT_KEYS, Events, Running, edit, eventually
 from tests.engine.conftest import Stage, StartServing
 from tests.engine.scripted_model import ScriptedModel, calls, says, text
 from tests.engine.test_serving import gated, run_of, texts
@@ -350,6 +350,23 @@ def counting(model: ScriptedModel) -> None:
             yield piece
 
     model.otherwise = count
+
+
+async def test_the_sdk_reads_on_after_a_silence_in_which_a_stream_was_kept_alive(
+    model: ScriptedModel, start_serving: StartServing
+) -> None:
+    """To it, a blank line after an event with an `id` is one more event, which is empty."""
+    gateway = await start_serving(model, change=edit(listener__stream_comment_s=0.02))
+    answer, go_on = gated("Hm")
+    model.script.append(answer)
+    thread, assistant = await make(gateway)
+    async with (
+        gateway.sdk() as sdk,
+        sdk.beta.threads.runs.stream(thread_id=thread, assistant_id=assistant) as stream,
+    ):
+        async for _ in stream.text_deltas:
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+        assert (await stream.get_final_run()).status == "completed"
 
 
 async def test_a_stream_is_taken_up_where_it_was_cut_off(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from gateway.store.noted_runs import NotedRun, NotedRuns, Settling
 from tests.conftest import Events, eventually
 from tests.engine.conftest import Stage
 from tests.engine.scripted_model import calls, chunk
@@ -20,6 +22,31 @@ async def settled(events: Events) -> dict[str, Any]:
     await eventually(lambda: len(events.named("run.settled")) == 1)
     [event] = events.named("run.settled")
     return event
+
+
+async def test_a_run_that_ends_before_it_is_noted_is_counted_as_soon_as_it_is(
+    stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to look at it for that. A quick model is as quick as the note."""
+    has_ended = asyncio.Event()
+    settle, note = NotedRuns.settle, NotedRuns.note
+
+    async def settle_then_tell(self: NotedRuns, settling: Settling) -> Any:
+        try:
+            return await settle(self, settling)
+        finally:
+            has_ended.set()
+
+    async def note_after_the_end(self: NotedRuns, run: NotedRun) -> None:
+        await has_ended.wait()
+        await note(self, run)
+
+    monkeypatch.setattr(NotedRuns, "settle", settle_then_tell)
+    monkeypatch.setattr(NotedRuns, "note", note_after_the_end)
+    thread = await stage.thread()
+    run = await run_of(stage, thread)
+    told = await settled(events)
+    assert (told["public_id"], told["status"], told["total_tokens"]) == (run.id, "completed", 15)
 
 
 async def test_a_run_whose_thread_is_deleted_while_it_works_counts_what_its_model_told(

@@ -279,17 +279,19 @@ def transform(change: Callable[[bytes], list[bytes]]) -> Act:
     return act
 
 
-def stall_stream(after_events: int, until: asyncio.Event) -> Act:
-    """Send so many events, then nothing, then the rest."""
+def stall_stream(after: int | bytes, until: asyncio.Event) -> Act:
+    """Send so many events, or those up to the first with these words; then nothing, then the rest."""
 
     async def act(exchange: Exchange) -> web.StreamResponse:
         reply = exchange.work()
 
         async def halting() -> AsyncGenerator[bytes, None]:
             for place, event in enumerate(reply.events or (reply.body,)):
-                if place == after_events:
+                if place == after:
                     await until.wait()
                 yield event
+                if isinstance(after, bytes) and after in event:
+                    await until.wait()
 
         return await exchange.send(reply, halting())
 

@@ -19,12 +19,14 @@ WORDS: list[tuple[Any, ...]] = [
 ]
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("words", WORDS, ids=[str(words[0]) for words in WORDS])
 async def test_what_is_packed_in_c_is_what_redis_py_packs(valkey: str, words: tuple[Any, ...]) -> None:
     connection = pack_in_c(ConnectionPool.from_url(valkey)).make_connection()  # type: ignore[no-untyped-call]
     assert b"".join(connection.pack_command(*words)) == b"".join(Connection().pack_command(*words))
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("word", [None, True, [1]])
 async def test_what_is_no_word_is_refused_as_redis_py_refuses_it(valkey: str, word: Any) -> None:
     pool = pack_in_c(ConnectionPool.from_url(valkey, decode_responses=True))
