@@ -316,3 +316,24 @@ async def until_there(write: Callable[[], Awaitable[object]]) -> None:
                 assert await write() == Written("in_progress")
                 return
             await asyncio.sleep(0.01)
+
+
+async def test_what_was_taken_over_is_told_though_the_store_goes_away_at_once(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds it works on it: else it would be renewed by one who does nothing about it."""
+    claim = await make_run(other, await make_thread(other))
+    over = await make_run(other, await make_thread(other))
+
+    async def away(*_: object) -> None:
+        raise StoreAway("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Leases, "_list", away)
+        patched.setattr(Leases, "_unlist", away)
+        taken = await replica.leases.sweep(now=NOW + 6)
+        assert {each.claim.run for each in taken if isinstance(each, Taken)} == {claim.run, over.run}
+        assert {each.run for each in replica.leases.held} == {claim.run, over.run}
+        assert await replica.leases.sweep(now=NOW + 6.5) == []  # they are held here
+        expired = await other.leases.sweep(now=NOW + 601)
+        assert {each.run for each in expired if isinstance(each, Expired)} == {claim.run, over.run}
