@@ -196,10 +196,12 @@ class Running:
     async def sweep(self) -> int:
         """Take over what is overdue. How much there was. Raises StoreAway."""
         found = await self._stored.leases.sweep(now=self._clock(), limit=_TAKEN_AT_ONCE)
+        # First what is held here from now on: whatever the store does, somebody works on it.
         for each in found:
             if isinstance(each, Taken):
                 self._take_over(each)
-            else:
+        for each in found:
+            if isinstance(each, Expired):
                 await self._note_expired(each)
         return len(found)
 
@@ -221,9 +223,11 @@ class Running:
         )
 
     async def _note_expired(self, expired: Expired) -> None:
-        run = await self._stored.runs.get(expired.thread, expired.run)
-        if not isinstance(run, Absent) and "tenant" in expired.context:
-            await self._tell_end(expired.context, run)
+        """Never raises: a run that cannot be read now is settled by who polls for it."""
+        with suppress(StoreAway):
+            run = await self._stored.runs.get(expired.thread, expired.run)
+            if not isinstance(run, Absent) and "tenant" in expired.context:
+                await self._tell_end(expired.context, run)
 
     async def _keep_forgetting(self) -> None:
         while True:

@@ -16,7 +16,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.ending import end
+from gateway.engine.store.leases import Expired, Taken
 from gateway.engine.store.messages import Messages
+from gateway.engine.store.results import Claim
+from gateway.engine.working import Job
 from gateway.sse import Event, EventParser
 from gateway.store.connection import StoreAway
 from tests.conftest import TENANT_KEYS, Events, Running, eventually
@@ -135,6 +138,29 @@ async def test_tool_outputs_outlive_the_replica_that_took_them(
         assert run.usage.total_tokens == 30
     assert model.journal[2]["messages"] == model.journal[1]["messages"]
     assert model.journal[2]["messages"][-1] == {"role": "tool", "tool_call_id": "call_add0", "content": "3"}
+
+
+async def test_what_is_taken_over_is_worked_on_though_another_run_cannot_be_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is held here: nobody else would."""
+    running = stage.gateway.app.running
+    assert running is not None
+    await abandon(stage.gateway)
+    taken = Taken(Claim("thread_1", "run_1", "fence", 2, 0.0), "in_progress", {}, None, 1, (), ())
+
+    async def sweep(**_: Any) -> list[Any]:
+        return [Expired("thread_2", "run_2", {"tenant": "alice"}), taken]
+
+    async def away(*_: str) -> Any:
+        raise StoreAway("away")
+
+    begun: list[Job] = []
+    monkeypatch.setattr(running._stored.leases, "sweep", sweep)
+    monkeypatch.setattr(running._stored.runs, "get", away)
+    monkeypatch.setattr(running, "begin", begun.append)
+    assert await running.sweep() == 2
+    assert [job.claim for job in begun] == [taken.claim]
 
 
 async def test_a_run_that_kills_its_replicas_is_given_up(
