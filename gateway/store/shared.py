@@ -48,7 +48,7 @@ class Shared:
         self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
         self.tenant_usage = TenantUsage(store, clock=clock, is_erased=self.switches.is_usage_erased)
-        self.last_use = LastUse(store, clock=clock)
+        self.last_use = LastUse(store, clock=clock, is_erased=self.switches.is_erased)
         self.acts = Acts(store)
         self.replicas = Replicas(store)
         self._store = store
@@ -87,7 +87,8 @@ class Shared:
         ]
 
     def knowing(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """Work for a store that is back, which begins when it is known who was erased meanwhile. Raises StoreAway."""
+        """Work that tells the store of tenants, or does so late; it begins when it is known who was erased meanwhile.
+        Raises StoreAway."""
 
         async def begin() -> None:
             await self.switches.mirror.refresh()
@@ -103,7 +104,7 @@ class Shared:
         await do_each(self.on_follow)
 
     async def _count(self) -> None:
-        await do_each((self.usage.flush, self.last_use.flush))
+        await do_each((self.usage.flush, self.knowing(self.last_use.flush)))
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
