@@ -40,7 +40,7 @@ from gateway.engine.store.results import (
 from gateway.engine.store.runs import Started
 from gateway.engine.store.stored import Stored
 from gateway.engine.streams import RunStream
-from gateway.engine.vector_stores import VectorStores, VendorRefused
+from gateway.engine.vector_stores import Cause, VectorStores, VendorRefused
 from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
 from gateway.errors import (
@@ -79,6 +79,11 @@ class Asked:
     @property
     def query(self) -> dict[str, str]:
         return dict(self.sending.query)
+
+    @property
+    def cause(self) -> Cause:
+        """Of the calls that the engine makes for it."""
+        return Cause(self.sending.target, self.record, self.sending.deadline)
 
     @property
     def account(self) -> str:
@@ -191,16 +196,21 @@ class Serving:
         answer = self._operations.get(sending.operation.name)
         if answer is None:
             raise refusals.not_served(sending.operation.name)
-        if self._is_erased(sending.tenant):  # since it was let in
-            raise tenant_disabled("erased")
+        self._refuse_erased(sending.tenant)  # since it was let in
         for kind, internal in sending.ids.items():
             if kind in PREFIXES and not _ID.fullmatch(internal):  # of a provider that was forwarded to before
                 raise unknown_id(kind, internal)
         return await answer(Asked(sending, record, self._clock()))
 
+    def _refuse_erased(self, tenant: str) -> None:
+        """To be called before something of a tenant's own is made, if others were waited for. Raises GatewayError."""
+        if self._is_erased(tenant):
+            raise tenant_disabled("erased")
+
     # --- assistants --------------------------------------------------------------------------------------------------
     async def _create_assistant(self, asked: Asked) -> Response:
-        given = await self._attaching.of_assistant(asked.sending.target, asked.body, asked.record)
+        given = await self._attaching.of_assistant(asked.cause, asked.body)
+        self._refuse_erased(asked.sending.tenant)
         kept = objects.new_assistant(given, id=mint("assistant"), now=int(asked.now))
         await self._stored.assistants.create(asked.account, kept, tenant=asked.sending.tenant, now=asked.now)
         return _object(objects.assistant(kept))
@@ -233,7 +243,8 @@ class Serving:
         return _object(await self._new_thread(asked, asked.body))
 
     async def _new_thread(self, asked: Asked, body: Json) -> Json:
-        given = await self._attaching.of_thread(asked.sending.target, body, asked.record)
+        given = await self._attaching.of_thread(asked.cause, body)
+        self._refuse_erased(asked.sending.tenant)
         thread = objects.thread(given, id=mint("thread"), now=int(asked.now))
         messages = _messages(body.get("messages"), thread["id"], asked.now)
         await self._stored.threads.create(thread, messages, tenant=asked.sending.tenant, now=asked.now)
@@ -266,7 +277,7 @@ class Serving:
         return _object(message)
 
     async def _attach(self, asked: Asked, thread: str, messages: Sequence[Json]) -> None:
-        _found(await self._attaching.to_thread(asked.sending.target, thread, messages, asked.record), asked)
+        _found(await self._attaching.to_thread(asked.cause, thread, messages), asked)
 
     async def _get_message(self, asked: Asked) -> Response:
         return _object(_found(await self._stored.messages.get(asked.ids["thread"], asked.ids["message"]), asked))
@@ -297,7 +308,8 @@ class Serving:
         return self._begun(asked, Job(started.claim, dict(started.context), started.run))
 
     async def _create_thread_and_run(self, asked: Asked) -> Response:
-        """The assistant is looked for first: a refusal leaves no thread behind."""
+        """What can be refused is looked at first: a refusal leaves no thread behind."""
+        _ = asked.telling
         await self._assistant(asked.runs_at.account.route, asked.body["assistant_id"])
         thread = await self._new_thread(asked, asked.body.get("thread") or {})
         try:

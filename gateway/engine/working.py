@@ -37,7 +37,7 @@ from gateway.engine.transcript import (
     with_outputs,
     with_round,
 )
-from gateway.engine.vector_stores import VectorStores
+from gateway.engine.vector_stores import Cause, VectorStores
 from gateway.engine.writing import Writing, answered_step, shown_step
 from gateway.engine.writing import Written as Noted
 from gateway.errors import GatewayError
@@ -264,9 +264,10 @@ class Working:
 
     async def _until_indexed(self, stores: Sequence[str]) -> None:
         assert self._target is not None
-        record = Record("idx_" + secrets.token_hex(12), "GET", "")
+        deadline = asyncio.get_running_loop().time() + _INDEXING_S
+        cause = Cause(self._target, Record("idx_" + secrets.token_hex(12), "GET", ""), deadline)
         for store in stores:
-            while await self._stores.is_indexing(self._target, store, record):
+            while await self._stores.is_indexing(cause, store):
                 await self._pause(_INDEXED_S)
 
     async def _round(self) -> bool:
