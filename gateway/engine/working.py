@@ -179,7 +179,7 @@ class Working:
     async def fail(self, why: str) -> None:
         """End the run because the gateway itself failed. Raises as the work does."""
         if self.ended is None and self._run:
-            await self._fail(Failure("server_error", why))
+            await self._fail(Failure("server_error", why), used=self.used)
 
     async def _begin(self) -> None:
         if not self._run:
@@ -351,7 +351,7 @@ class Working:
         if self._pauses > _MOST_PAUSES:
             await self._fail(Failure("server_error", "the model paused again and again"), writing, used)
             return False
-        await self._write_and_tell(writing.pause())
+        await self._write_and_tell(writing.pause(), used)
         self._transcript = with_round(self._transcript, writing.round, used)
         return True
 
@@ -510,10 +510,11 @@ class Working:
         if self._publisher is not None:
             self._publisher.confirm(staged)
 
-    async def _write_and_tell(self, noted: Noted) -> None:
-        """What ends, with the events that tell of it: who takes over has no need to tell them."""
+    async def _write_and_tell(self, noted: Noted, used: Json | None = None) -> None:
+        """What ends, with the events that tell of it: who takes over has no need to tell them. `used` is what the run
+        has used, where a generation has ended."""
         staged = self._stage(noted.told)
-        await self._write(lambda: self._stored.work.write(self._claim, *noted.changes, events=staged))
+        await self._write(lambda: self._stored.work.write(self._claim, *noted.changes, usage=used, events=staged))
         self._confirm(staged)
 
     async def _write(self, write: Callable[[], Awaitable[Written | Lost]]) -> Written:

@@ -213,6 +213,20 @@ async def test_a_run_expires_whatever_its_replica_does(replica: Replica, other: 
     await make_run(replica, id_)
 
 
+async def test_what_a_run_had_used_counts_though_nobody_goes_on_with_it(replica: Replica, other: Replica) -> None:
+    """Between two generations of one claim, too."""
+    id_ = await make_thread(other)
+    claim = await make_run(other, id_)
+    used = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    made = message("assistant", "Let me see.")
+    assert await other.work.write(claim, Change("commit", "message", made), usage=used) == Written("in_progress")
+    assert await replica.leases.sweep(now=NOW + 600) == [Expired(id_, claim.run, CONTEXT)]
+    ended = await replica.runs.get(id_, claim.run)
+    assert isinstance(ended, dict)
+    assert (ended["status"], ended["usage"]) == ("expired", used)
+    assert await listed(replica, id_) == ["hello", "Let me see."]
+
+
 async def test_a_run_that_waits_is_left_alone_until_it_expires(replica: Replica, plain: Redis) -> None:
     id_ = await make_thread(replica)
     claim = await make_waiting(replica, id_)
