@@ -22,10 +22,11 @@ from gateway.attempts import Sending
 from gateway.engine import objects, refusals
 from gateway.engine.attaching import Attaching
 from gateway.engine.fields import wrong_value
+from gateway.engine.job import Job, context_of
 from gateway.engine.models.generation import Json
 from gateway.engine.requests import CONTENTS, check_body, refuse_container_files
 from gateway.engine.resources import needs_resources
-from gateway.engine.running import Running, context_of
+from gateway.engine.running import Running
 from gateway.engine.store.events import START, EventId
 from gateway.engine.store.ids import PREFIXES, mint
 from gateway.engine.store.lists import Page, Window
@@ -41,7 +42,6 @@ from gateway.engine.store.runs import Started
 from gateway.engine.store.stored import Stored
 from gateway.engine.streams import RunStream
 from gateway.engine.vector_stores import Cause, VectorStores, VendorRefused
-from gateway.engine.working import Job
 from gateway.engine.writing import shown_step
 from gateway.errors import (
     NEVER_REPEAT,

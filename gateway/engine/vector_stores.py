@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,11 @@ Json = dict[str, Any]
 
 OF_THREADS: Json = {"expires_after": {"anchor": "last_active_at", "days": 7}}
 """What OpenAI said of stores that it made for threads and their messages (its guide to file search, 2024–2026)."""
+
+_INDEXING_S = 60.0
+"""So long a run waits for the thread's files, as OpenAI's did."""
+_INDEXED_S = 1.0
+"""Between two looks whether they can be searched."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,19 @@ class VectorStores:
             return False
         return True
 
-    async def is_indexing(self, cause: Cause, store: str) -> bool:
+    async def until_indexed(
+        self, target: Target, stores: Sequence[str], *, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """Wait for files that were just attached, a minute at most. Raises nothing."""
+        record = Record("idx_" + secrets.token_hex(12), "GET", "")
+        cause = Cause(target, record, asyncio.get_running_loop().time() + _INDEXING_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_INDEXING_S):
+                for store in stores:
+                    while await self._is_indexing(cause, store):
+                        await pause(_INDEXED_S)
+
+    async def _is_indexing(self, cause: Cause, store: str) -> bool:
         """Whether files of it cannot be searched yet. Raises nothing: what is wrong with it the model's vendor says."""
         try:
             found = await self._ask("get_vector_store", cause, {"vector_store": store}, None)

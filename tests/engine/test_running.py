@@ -16,10 +16,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.ending import end
+from gateway.engine.job import Job
 from gateway.engine.store.leases import Expired, Taken
 from gateway.engine.store.messages import Messages
 from gateway.engine.store.results import Claim
-from gateway.engine.working import Job
 from gateway.sse import Event, EventParser
 from gateway.store.connection import StoreAway
 from tests.conftest import TENANT_KEYS, Events, Running, eventually
@@ -417,6 +417,23 @@ async def test_only_what_a_quick_model_says_waits_for_company_and_never_its_firs
         await heard.listen(until="thread.message.delta" if quick_s else "done")
     said = heard.names.count("thread.message.delta")
     assert said < 20 if quick_s else said == 20
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.01])
+async def test_the_connection_of_a_model_that_has_ended_is_used_again(stage: Stage, after_s: float) -> None:
+    """Though its answer ends a little after it has said all: what is connected anew costs the next run more."""
+
+    async def answer(_: Any) -> AsyncIterator[bytes]:
+        async for piece in says("Hello")(_):
+            yield piece
+        await asyncio.sleep(after_s)
+
+    stage.model.otherwise = answer
+    thread = await stage.thread()
+    for _ in range(3):
+        await run_of(stage, thread)
+    assert len(stage.model.ports) == 3
+    assert len(set(stage.model.ports)) == 1
 
 
 async def test_a_run_that_was_not_streamed_tells_no_events(stage: Stage) -> None:

@@ -281,7 +281,7 @@ async def test_a_run_waits_until_the_threads_files_can_be_searched(
     hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for a store of the assistant's, nor for ever."""
-    monkeypatch.setattr("gateway.engine.working._INDEXED_S", 0.01)
+    monkeypatch.setattr("gateway.engine.vector_stores._INDEXED_S", 0.01)
     looks = "/vector_stores/vs_[^/]+$"
     file = await hosted.upload()
     thread = (await ok(hosted.gateway, "POST", "/v1/threads", {"messages": [attaching(file)]}))["id"]
@@ -294,7 +294,7 @@ async def test_a_run_waits_until_the_threads_files_can_be_searched(
     asked = [each.path.rpartition("/")[2] for each in hosted.vendor.journal]
     assert asked[-1] == "generate"
     assert asked.count("generate") == 1
-    monkeypatch.setattr("gateway.engine.working._INDEXING_S", 0.05)
+    monkeypatch.setattr("gateway.engine.vector_stores._INDEXING_S", 0.05)
     hosted.vendor.faults.add(faults.status(200, indexing), method="GET", path=looks, times=None)
     run = await hosted.end(await ok(hosted.gateway, "POST", path, {"assistant_id": assistant}))
     assert run["status"] == "completed"
