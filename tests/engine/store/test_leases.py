@@ -187,6 +187,30 @@ async def test_cancelling_and_outputs_go_with_the_run(replica: Replica, other: R
     assert [made["status"] for made in page.objects] == ["in_progress"]
 
 
+async def test_outputs_whose_taker_cannot_read_on_go_with_the_run(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers that the store is away, and holds nothing that it does not work on."""
+    claim = await make_waiting(other, await make_thread(other))
+    get, calls = other.runs.get, 0
+
+    async def once(thread: str, run: str) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise StoreAway("away")
+        return await get(thread, run)
+
+    monkeypatch.setattr(other.runs, "get", once)
+    with pytest.raises(StoreAway):
+        await other.runs.submit(claim.thread, claim.run, OUTPUTS, now=NOW + 10)
+    assert other.leases.held == ()
+    (taken,) = await replica.leases.sweep(now=NOW + 15)
+    assert isinstance(taken, Taken)
+    assert taken.outputs is not None
+    assert taken.outputs["tool_outputs"] == OUTPUTS
+
+
 async def test_how_often_a_run_was_taken_over_in_a_row_is_told(open_replica: OpenReplica) -> None:
     first = await open_replica()
     await make_run(first, await make_thread(first))
