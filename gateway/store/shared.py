@@ -69,7 +69,7 @@ class Shared:
         """Tell the store what it has not been told. Raises StoreAway."""
         await do_each(mirror.flush for mirror in self._mirrors)
         await self._count()
-        await self.tenant_usage.flush()
+        await self._count_tenants()
 
     async def start(self) -> None:
         """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
@@ -82,7 +82,7 @@ class Shared:
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self._count), name="shared.count"),
-            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenant_usage.flush), name="shared.count_tenants"),
+            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self._count_tenants), name="shared.count_tenants"),
             asyncio.create_task(self._repeat(BEAT_S, self.replicas.beat), name="shared.beat"),
         ]
 
@@ -106,6 +106,9 @@ class Shared:
     async def _count(self) -> None:
         await do_each((self.usage.flush, self.knowing(self.last_use.flush)))
 
+    async def _count_tenants(self) -> None:
+        await self.knowing(self.tenant_usage.flush)()
+
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._pause(every_s)
@@ -120,6 +123,6 @@ class Shared:
             await mirror.close()
         with suppress(StoreAway):
             await self._count()
-            await self.tenant_usage.flush()
+            await self._count_tenants()
             if self._working:
                 await self.replicas.leave()
