@@ -169,8 +169,8 @@ class Working:
         """Why no model is asked at all."""
         if self.job.takeovers > _MOST_TAKEOVERS:
             return Failure("server_error", "the run was interrupted again and again, and is given up")
-        if self._target is None:
-            return Failure("server_error", "the provider of the run's assistant is not configured any more")
+        if self._target is None or not self._target.provider.is_served:  # a reload did that
+            return Failure("server_error", "the provider of the run's assistant serves no threads any more")
         if self.job.context["route"] != self.job.context["runs_at"] and self._needs_files_of_the_thread():
             why = "files of the thread are in another account than the assistant, whose models cannot read them"
             return Failure("invalid_prompt", why)

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -180,6 +182,32 @@ async def test_a_run_that_kills_its_replicas_is_given_up(
     assert ended.status == "failed"
     assert ended.last_error is not None
     assert ended.last_error.code == "server_error"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_run_whose_provider_was_taken_away_fails_and_says_so(
+    is_there: bool, stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload has removed it, or made one of it that threads are forwarded to."""
+    stage.model.script.append(calls(("add", "{}")))
+    thread = await stage.thread()
+    run = await run_of(stage, thread)
+    running = stage.gateway.app.running
+    assert running is not None
+    forwarded = {
+        route: replace(target, provider=replace(target.provider, model_api=None))
+        for route, target in running._directory.targets.items()
+    }
+    monkeypatch.setattr(running, "_directory", SimpleNamespace(targets=forwarded if is_there else {}))
+    outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
+    ended = await stage.sdk.beta.threads.runs.submit_tool_outputs_and_poll(
+        run_id=run.id, thread_id=thread, tool_outputs=outputs, poll_interval_ms=10
+    )
+    assert ended.last_error is not None
+    assert (ended.status, ended.last_error.code) == ("failed", "server_error")
+    assert ended.last_error.message == "the provider of the run's assistant serves no threads any more"
+    assert len(stage.model.journal) == 1
+    assert events.named("generation.crashed") == []
 
 
 async def test_a_stop_in_good_order_hands_runs_over(
