@@ -167,8 +167,7 @@ class Gateway:
         caller = authenticate(request.headers, self._callers)
         record.tenant_id = caller.tenant.id
         record.note(tenant=caller.tenant.name, tenant_key=caller.key_fingerprint)
-        if not self._switches.is_erased(caller.tenant.id):
-            self._last_use.note(caller.key_fingerprint)
+        self._last_use.note(caller.key_fingerprint, tenant=caller.tenant.id)
         if (reason := self._switches.reason_of("tenant", caller.tenant.id)) is not None:
             raise tenant_disabled(reason)
         beta = read_beta(request.headers)

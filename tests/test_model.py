@@ -28,7 +28,7 @@ def renamed() -> Directory:
     return Directory(config_of({"providers": {"new": new, "side": side}, "tenants": tenants}))
 
 
-CHANGING = {"Record", "Body", "Event", "HostedCalling", "_Call", "_File", "_Heard", "_HostedStep", "_Node", "_Part"}
+CHANGING = {"Orders", "Record", "Body", "Event", "HostedCalling", "_Call", "_File", "_HostedStep", "_Node", "_Part"}
 CHANGING |= {"_Plan", "_Spent", "_Use", "Sums"}
 """What collects on its way or for the process, or is built before the first request."""
 

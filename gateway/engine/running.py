@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 from gateway.auditing import Auditing, NoAuditing
 from gateway.ending import end
 from gateway.engine.asking import Asking
+from gateway.engine.committing import ClaimLost
+from gateway.engine.job import Job
 from gateway.engine.models.generation import Json
 from gateway.engine.store.leases import Expired, Taken
 from gateway.engine.store.results import Absent, Lost
 from gateway.engine.store.stored import Stored
 from gateway.engine.vector_stores import VectorStores
-from gateway.engine.working import ClaimLost, Job, Working
+from gateway.engine.working import Working
 from gateway.model import Directory
 from gateway.phases.read_facts import Run, read_run
 from gateway.store.connection import StoreAway
@@ -196,10 +197,12 @@ class Running:
     async def sweep(self) -> int:
         """Take over what is overdue. How much there was. Raises StoreAway."""
         found = await self._stored.leases.sweep(now=self._clock(), limit=_TAKEN_AT_ONCE)
+        # First what is held here from now on: whatever the store does, somebody works on it.
         for each in found:
             if isinstance(each, Taken):
                 self._take_over(each)
-            else:
+        for each in found:
+            if isinstance(each, Expired):
                 await self._note_expired(each)
         return len(found)
 
@@ -221,9 +224,11 @@ class Running:
         )
 
     async def _note_expired(self, expired: Expired) -> None:
-        run = await self._stored.runs.get(expired.thread, expired.run)
-        if not isinstance(run, Absent) and "tenant" in expired.context:
-            await self._tell_end(expired.context, run)
+        """Never raises: a run that cannot be read now is settled by who polls for it."""
+        with suppress(StoreAway):
+            run = await self._stored.runs.get(expired.thread, expired.run)
+            if not isinstance(run, Absent) and "tenant" in expired.context:
+                await self._tell_end(expired.context, run)
 
     async def _keep_forgetting(self) -> None:
         while True:
@@ -257,27 +262,3 @@ class Running:
             await asyncio.wait(self._tasks.values(), timeout=_HAND_OVER_S)
         await end([*self._tasks.values(), *self._upkeep])
         await self._stored.events.close()
-
-
-def context_of(
-    *,
-    tenant: str,
-    route: str,
-    runs_at: str,
-    said: Json,
-    called: Json,
-    thread_resources: Json,
-    telling: Mapping[str, bool],
-) -> dict[str, Any]:
-    """What is kept with a run, for whoever takes it over. `route` is the thread's, `runs_at` the assistant's; `called`
-    has what records call it by: names of tenant, public ids of thread and run, and the request's id; `thread_resources`
-    what the thread has for hosted tools, {} where the run has none of them; `telling` how its events are told."""
-    return {
-        "tenant": tenant,
-        "route": route,
-        "runs_at": runs_at,
-        "said": said,
-        "called": called,
-        "thread_resources": thread_resources,
-        **telling,
-    }

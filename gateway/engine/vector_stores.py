@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from gateway import __version__, codec
@@ -22,6 +25,21 @@ Json = dict[str, Any]
 OF_THREADS: Json = {"expires_after": {"anchor": "last_active_at", "days": 7}}
 """What OpenAI said of stores that it made for threads and their messages (its guide to file search, 2024–2026)."""
 
+_INDEXING_S = 60.0
+"""So long a run waits for the thread's files, as OpenAI's did."""
+_INDEXED_S = 1.0
+"""Between two looks whether they can be searched."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What calls are made for: at whom, in whose record, and until when, by the event loop's clock, however many they
+    are."""
+
+    target: Target
+    record: Record
+    deadline: float
+
 
 class VendorRefused(Exception):
     """The vendor refused what a request needs; its answer is the caller's."""
@@ -37,34 +55,46 @@ class VectorStores:
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    async def create(self, target: Target, body: Json, record: Record) -> str:
+    async def create(self, cause: Cause, body: Json) -> str:
         """Its upstream id."""
-        made = await self._ask("create_vector_store", target, {}, body, record)
+        made = await self._ask("create_vector_store", cause, {}, body)
         return str(made["id"])
 
-    async def add(self, target: Target, store: str, files: Sequence[str], record: Record) -> None:
+    async def add(self, cause: Cause, store: str, files: Sequence[str]) -> None:
         """A file that it has already stays as it is."""
         for file in files:
-            await self._ask("create_store_file", target, {"vector_store": store}, {"file_id": file}, record)
+            await self._ask("create_store_file", cause, {"vector_store": store}, {"file_id": file})
 
-    async def drop(self, target: Target, store: str, record: Record) -> bool:
+    async def drop(self, cause: Cause, store: str) -> bool:
         """Delete one that serves nobody. Whether that was done; raises nothing."""
         try:
-            await self._ask("delete_vector_store", target, {"vector_store": store}, None, record)
+            await self._ask("delete_vector_store", cause, {"vector_store": store}, None)
         except (VendorRefused, GatewayError):
             return False
         return True
 
-    async def is_indexing(self, target: Target, store: str, record: Record) -> bool:
+    async def until_indexed(
+        self, target: Target, stores: Sequence[str], *, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """Wait for files that were just attached, a minute at most. Raises nothing."""
+        record = Record("idx_" + secrets.token_hex(12), "GET", "")
+        cause = Cause(target, record, asyncio.get_running_loop().time() + _INDEXING_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_INDEXING_S):
+                for store in stores:
+                    while await self._is_indexing(cause, store):
+                        await pause(_INDEXED_S)
+
+    async def _is_indexing(self, cause: Cause, store: str) -> bool:
         """Whether files of it cannot be searched yet. Raises nothing: what is wrong with it the model's vendor says."""
         try:
-            found = await self._ask("get_vector_store", target, {"vector_store": store}, None, record)
+            found = await self._ask("get_vector_store", cause, {"vector_store": store}, None)
         except (VendorRefused, GatewayError):
             return False
         return found.get("status") == "in_progress"
 
-    async def _ask(self, name: str, target: Target, ids: Mapping[str, str], body: Json | None, record: Record) -> Json:
-        operation, provider = BY_NAME[name], target.provider
+    async def _ask(self, name: str, cause: Cause, ids: Mapping[str, str], body: Json | None) -> Json:
+        operation, target, provider = BY_NAME[name], cause.target, cause.target.provider
         headers = {"User-Agent": f"threads-gateway/{__version__}", "Accept-Encoding": "gzip, deflate"}
         if (beta := provider.vendor.beta_header(())) is not None:
             headers["OpenAI-Beta"] = beta
@@ -73,8 +103,8 @@ class VectorStores:
         url = url_of(provider, path_of(operation, ids))
         outbound = Outbound(operation.method, url, headers | account_headers(target))
         payload = b"" if body is None else codec.dumps(body)
-        deadline = asyncio.get_running_loop().time() + provider.timeouts.total_s
-        response = await self._send(Sending(operation, target, ids, outbound, Body(), payload, SAME, deadline), record)
+        sending = Sending(operation, target, ids, outbound, Body(), payload, SAME, cause.deadline)
+        response = await self._send(sending, cause.record)
         if not response.is_success:
             raise VendorRefused(response)
         document: Json = response.document

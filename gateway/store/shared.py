@@ -48,7 +48,7 @@ class Shared:
         self.tenant_keys = IssuedKeys(store, clock=clock)
         self.usage = KeyUsage(store)
         self.tenant_usage = TenantUsage(store, clock=clock, is_erased=self.switches.is_usage_erased)
-        self.last_use = LastUse(store, clock=clock)
+        self.last_use = LastUse(store, clock=clock, is_erased=self.switches.is_erased)
         self.acts = Acts(store)
         self.replicas = Replicas(store)
         self._store = store
@@ -69,7 +69,7 @@ class Shared:
         """Tell the store what it has not been told. Raises StoreAway."""
         await do_each(mirror.flush for mirror in self._mirrors)
         await self._count()
-        await self.tenant_usage.flush()
+        await self._count_tenants()
 
     async def start(self) -> None:
         """Know what is shared, and follow it from now on. Does not raise: without the store this process's own
@@ -82,12 +82,13 @@ class Shared:
         self._working = [
             asyncio.create_task(self._repeat(_REFRESH_S, self._follow), name="shared.follow"),
             asyncio.create_task(self._repeat(_COUNT_S, self._count), name="shared.count"),
-            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self.tenant_usage.flush), name="shared.count_tenants"),
+            asyncio.create_task(self._repeat(_COUNT_TENANTS_S, self._count_tenants), name="shared.count_tenants"),
             asyncio.create_task(self._repeat(BEAT_S, self.replicas.beat), name="shared.beat"),
         ]
 
     def knowing(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """Work for a store that is back, which begins when it is known who was erased meanwhile. Raises StoreAway."""
+        """Work that tells the store of tenants, or does so late; it begins when it is known who was erased meanwhile.
+        Raises StoreAway."""
 
         async def begin() -> None:
             await self.switches.mirror.refresh()
@@ -103,7 +104,10 @@ class Shared:
         await do_each(self.on_follow)
 
     async def _count(self) -> None:
-        await do_each((self.usage.flush, self.last_use.flush))
+        await do_each((self.usage.flush, self.knowing(self.last_use.flush)))
+
+    async def _count_tenants(self) -> None:
+        await self.knowing(self.tenant_usage.flush)()
 
     async def _repeat(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -119,6 +123,6 @@ class Shared:
             await mirror.close()
         with suppress(StoreAway):
             await self._count()
-            await self.tenant_usage.flush()
+            await self._count_tenants()
             if self._working:
                 await self.replicas.leave()

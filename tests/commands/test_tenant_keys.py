@@ -76,7 +76,7 @@ async def test_keys_of_the_configuration_are_listed_too(scene: Scene) -> None:
 async def test_the_list_says_when_a_key_was_last_used(scene: Scene) -> None:
     row = await create(scene, "alice")
     for fingerprint in (row["fingerprint"], digest_of_key(TENANT_KEYS["bob"])[7:19]):
-        scene.shared.last_use.note(fingerprint)
+        scene.shared.last_use.note(fingerprint, tenant="bob")
     await scene.shared.flush()
     rows = (await scene.run("tenant-keys", "list", "--json")).rows
     assert [bool(row["last_used"]) for row in rows] == [False, True, False, True]

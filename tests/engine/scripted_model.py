@@ -36,6 +36,8 @@ class ScriptedModel:
         self.journal: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.left = 0
+        self.ports: list[int] = []
+        """From which each request came: of each connection another."""
         self.url = ""
 
     async def start(self) -> None:
@@ -54,6 +56,8 @@ class ScriptedModel:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
         self.journal.append(body)
+        assert request.transport is not None
+        self.ports.append(request.transport.get_extra_info("peername")[1])
         self.keys.append(request.headers.get("Authorization", ""))
         answer = self.script.popleft() if self.script else self.otherwise
         if isinstance(answer, Refused):

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -16,7 +18,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from gateway.ending import end
+from gateway.engine.job import Job
+from gateway.engine.store.leases import Expired, Taken
 from gateway.engine.store.messages import Messages
+from gateway.engine.store.results import Claim
 from gateway.sse import Event, EventParser
 from gateway.store.connection import StoreAway
 from tests.conftest import TENANT_KEYS, Events, Running, edit, eventually
@@ -137,6 +142,29 @@ async def test_tool_outputs_outlive_the_replica_that_took_them(
     assert model.journal[2]["messages"][-1] == {"role": "tool", "tool_call_id": "call_add0", "content": "3"}
 
 
+async def test_what_is_taken_over_is_worked_on_though_another_run_cannot_be_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is held here: nobody else would."""
+    running = stage.gateway.app.running
+    assert running is not None
+    await abandon(stage.gateway)
+    taken = Taken(Claim("thread_1", "run_1", "fence", 2, 0.0), "in_progress", {}, None, 1, (), ())
+
+    async def sweep(**_: Any) -> list[Any]:
+        return [Expired("thread_2", "run_2", {"tenant": "alice"}), taken]
+
+    async def away(*_: str) -> Any:
+        raise StoreAway("away")
+
+    begun: list[Job] = []
+    monkeypatch.setattr(running._stored.leases, "sweep", sweep)
+    monkeypatch.setattr(running._stored.runs, "get", away)
+    monkeypatch.setattr(running, "begin", begun.append)
+    assert await running.sweep() == 2
+    assert [job.claim for job in begun] == [taken.claim]
+
+
 async def test_a_run_that_kills_its_replicas_is_given_up(
     quick: None, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +182,32 @@ async def test_a_run_that_kills_its_replicas_is_given_up(
     assert ended.status == "failed"
     assert ended.last_error is not None
     assert ended.last_error.code == "server_error"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_run_whose_provider_was_taken_away_fails_and_says_so(
+    is_there: bool, stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload has removed it, or made one of it that threads are forwarded to."""
+    stage.model.script.append(calls(("add", "{}")))
+    thread = await stage.thread()
+    run = await run_of(stage, thread)
+    running = stage.gateway.app.running
+    assert running is not None
+    forwarded = {
+        route: replace(target, provider=replace(target.provider, model_api=None))
+        for route, target in running._directory.targets.items()
+    }
+    monkeypatch.setattr(running, "_directory", SimpleNamespace(targets=forwarded if is_there else {}))
+    outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
+    ended = await stage.sdk.beta.threads.runs.submit_tool_outputs_and_poll(
+        run_id=run.id, thread_id=thread, tool_outputs=outputs, poll_interval_ms=10
+    )
+    assert ended.last_error is not None
+    assert (ended.status, ended.last_error.code) == ("failed", "server_error")
+    assert ended.last_error.message == "the provider of the run's assistant serves no threads any more"
+    assert len(stage.model.journal) == 1
+    assert events.named("generation.crashed") == []
 
 
 async def test_a_stop_in_good_order_hands_runs_over(
@@ -408,6 +462,23 @@ async def test_only_what_a_quick_model_says_waits_for_company_and_never_its_firs
         await heard.listen(until="thread.message.delta" if quick_s else "done")
     said = heard.names.count("thread.message.delta")
     assert said < 20 if quick_s else said == 20
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.01])
+async def test_the_connection_of_a_model_that_has_ended_is_used_again(stage: Stage, after_s: float) -> None:
+    """Though its answer ends a little after it has said all: what is connected anew costs the next run more."""
+
+    async def answer(_: Any) -> AsyncIterator[bytes]:
+        async for piece in says("Hello")(_):
+            yield piece
+        await asyncio.sleep(after_s)
+
+    stage.model.otherwise = answer
+    thread = await stage.thread()
+    for _ in range(3):
+        await run_of(stage, thread)
+    assert len(stage.model.ports) == 3
+    assert len(set(stage.model.ports)) == 1
 
 
 async def test_a_run_that_was_not_streamed_tells_no_events(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.engine.writing import Writing
 from gateway.store.noted_runs import NotedRun, NotedRuns, Settling
 from tests.conftest import Events, eventually
 from tests.engine.conftest import Stage
@@ -60,6 +61,8 @@ async def test_a_run_whose_thread_is_deleted_while_it_works_counts_what_its_mode
     outputs: Any = [{"tool_call_id": "call_add0", "output": "3"}]
     await stage.sdk.beta.threads.runs.submit_tool_outputs(run.id, thread_id=thread, tool_outputs=outputs)
     await eventually(lambda: len(stage.model.journal) == 2)
+    while len((await stage.sdk.beta.threads.messages.list(thread)).data) == 1:
+        pass  # what it says is not begun: that would find the thread gone
     await stage.sdk.beta.threads.delete(thread)
     go_on.set()
     told = await settled(events)
@@ -118,3 +121,18 @@ async def test_a_generation_that_is_cancelled_counts_what_the_vendor_has_told(st
     assert ended.usage.total_tokens == 10
     [done] = events.named("generation.done")
     assert (done["outcome"], done["usage"]["total_tokens"]) == ("stopped", 10)
+
+
+async def test_a_run_that_a_fault_of_the_gateway_fails_counts_what_its_model_told(
+    stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_: Writing) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Writing, "complete", crash)
+    thread = await stage.thread()
+    ended = await run_of(stage, thread)
+    told = await settled(events)
+    assert (ended.status, told["status"], told["total_tokens"]) == ("failed", "failed", 15)
+    assert ended.usage is not None
+    assert ended.usage.total_tokens == 15

@@ -84,3 +84,17 @@ async def test_what_another_release_counts_is_left_out_and_nothing_expires(
     plain.hset(key, "2027-01-15:up:colours:m", 1)
     assert list((await a.shared.tenant_usage.read("shop", "2027-01")).values()) == [UsageCounts(requests=1)]
     assert plain.ttl(key) == -1
+
+
+async def test_who_was_erased_is_known_before_what_waited_for_the_store_is_counted(
+    open_replica: OpenReplica, own_valkey: OwnValkey
+) -> None:
+    """A replica that was cut off while `tenants erase --usage` was said."""
+    a = await open_replica(own_valkey.url, is_started=False)
+    b = await open_replica(own_valkey.url, is_started=False)
+    a.clock.now = NOVEMBER_S
+    a.shared.tenant_usage.note("shop", "up", "", is_error=False)
+    b.shared.switches.mark_erased("shop", "leaves", with_usage=True)
+    await b.shared.flush()
+    await a.shared.close()
+    assert await b.shared.tenant_usage.read("shop", "2026-11") == {}

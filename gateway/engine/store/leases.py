@@ -264,10 +264,13 @@ class Leases:
             case b"taken" if is_known:
                 taken = _taken(thread, run, fence, decode(context or b"{}"), said[0])
                 self.hold(taken.claim)
-                await self._list(thread, member, self._deadline(taken.claim, now))
+                # What was done must be told, or it would be held for nothing: an old entry does no harm.
+                with suppress(StoreAway):
+                    await self._list(thread, member, self._deadline(taken.claim, now))
                 return taken
             case b"expired":
-                await self._unlist(thread, member)
+                with suppress(StoreAway):
+                    await self._unlist(thread, member)
                 return Expired(thread, run, decode(context or b"{}"))
             case b"held":
                 await self._list(thread, member, float(said[0]))

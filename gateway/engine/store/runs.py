@@ -304,9 +304,11 @@ class Runs:
         if not answer:
             return None
         claim = claim._replace(epoch=answer[0])
-        self._leases.hold(claim)
         run = await self.get(claim.thread, claim.run)
-        return None if isinstance(run, Absent) else Started(claim, run, decode(answer[1]))
+        if isinstance(run, Absent):
+            return None
+        self._leases.hold(claim)  # only now: who is not told of it works on nothing, and others take it over
+        return Started(claim, run, decode(answer[1]))
 
 
 def _with_live(run: Document, live: Sequence[bytes | None]) -> Document:

@@ -69,6 +69,8 @@ elseif ARGV[turn] == 'wait' then
     if string.find(field, '^step:') then redis.call('HSET', A, field, 'waiting') end
   end
   add_last_event(epoch)
+elseif ARGV[turn] == 'go on' then
+  redis.call('HSET', A, 'usage', ARGV[turn + 1])
 elseif ARGV[turn] == 'end' then
   status = 'ended'
   end_run(fence, ARGV[turn + 1], ARGV[turn + 2], ARGV[turn + 3])
@@ -99,9 +101,14 @@ class Work:
         """The run is in progress, unless its cancellation was asked for."""
         return await self._write(claim, (), (), "start", int(now))
 
-    async def write(self, claim: Claim, *changes: Change, events: Sequence[Event] = ()) -> Written | Lost:
-        """Begin and commit messages and steps, and tell of it."""
-        return await self._write(claim, changes, events, "")
+    async def write(
+        self, claim: Claim, *changes: Change, usage: Document | None = None, events: Sequence[Event] = ()
+    ) -> Written | Lost:
+        """Begin and commit messages and steps, and tell of it. `usage` is what the run has used by then, where a
+        generation has ended: it counts though nobody goes on with the run."""
+        if usage is None:
+            return await self._write(claim, changes, events, "")
+        return await self._write(claim, changes, events, "go on", encode(usage))
 
     async def require_action(
         self,

@@ -9,9 +9,13 @@ import aiohttp
 import orjson
 import pytest
 
+from gateway.attempts import Attempts, Sending
 from gateway.operations import OPERATIONS
+from gateway.phases.send import Response
+from gateway.telemetry import Record
 from tests.conformance.conftest import ok
 from tests.conformance.served.conftest import Hosted, ServeHosted
+from tests.conftest import eventually
 from tests.simulators import faults
 
 SEARCH: dict[str, Any] = {"type": "file_search"}
@@ -154,6 +158,58 @@ async def test_a_thread_that_others_change_without_end_is_given_up(
     assert len((await ok(hosted.gateway, "GET", f"/v1/threads/{thread}/messages"))["data"]) == 1
 
 
+async def test_all_calls_for_one_request_have_its_time_together(
+    hosted: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files a message attaches."""
+    until: dict[str, set[float]] = {}
+    send = Attempts.__call__
+
+    async def note(self: Attempts, sending: Sending, record: Record) -> Response:
+        until.setdefault(sending.operation.name, set()).add(sending.deadline)
+        return await send(self, sending, record)
+
+    files = [await hosted.upload(str(n).encode()) for n in range(3)]
+    described = {"file_search": {"vector_stores": [{"file_ids": []}]}}
+    monkeypatch.setattr(Attempts, "__call__", note)
+    await ok(hosted.gateway, "POST", "/v1/threads", {"messages": [attaching(*files)], "tool_resources": described})
+    assert len(until["create_store_file"]) == 1
+    assert until["create_store_file"] == until["create_vector_store"]
+
+
+async def test_a_tenant_that_is_erased_meanwhile_gets_nothing(hosted: Hosted) -> None:
+    """While its files were attached at the vendor: what was removed is not made again."""
+    file = await hosted.upload()
+    described = {"file_search": {"vector_stores": [{"file_ids": [file]}]}}
+    go_on = asyncio.Event()
+    hosted.vendor.faults.add(faults.hold(go_on), method="POST", path="/vector_stores$", times=2)
+    asking = [
+        asyncio.create_task(hosted.refusal("POST", "/v1/threads", {"tool_resources": described})),
+        asyncio.create_task(
+            hosted.refusal("POST", "/v1/assistants", {"model": "m", "tools": [SEARCH], "tool_resources": described})
+        ),
+    ]
+    await eventually(lambda: len(stores_at(hosted)) == 2)
+    shared, running = hosted.gateway.app.shared, hosted.gateway.app.running
+    assert shared is not None
+    assert running is not None
+    shared.switches.mark_erased("alice", "leaves", with_usage=False)
+    go_on.set()
+    assert [(status, error["code"]) for status, error in await asyncio.gather(*asking)] == [
+        (403, "tenant_disabled"),
+        (403, "tenant_disabled"),
+    ]
+    assert await running._stored.holdings.first("alice", 10) == []
+
+
+async def test_what_cannot_be_told_is_refused_before_anything_is_made(hosted: Hosted) -> None:
+    file = await hosted.upload()
+    asked = {"assistant_id": await hosted.assistant(SEARCH), "thread": {"messages": [attaching(file)]}}
+    status, error = await hosted.refusal("POST", "/v1/threads/runs?include[]=everything", asked)
+    assert (status, error["param"]) == (400, "include")
+    assert stores_at(hosted) == []
+
+
 @pytest.mark.parametrize("has_store", [False, True])
 async def test_a_new_thread_brings_its_files(has_store: bool, hosted: Hosted) -> None:
     """Its messages' into the store that it names or describes, if it does."""
@@ -225,7 +281,7 @@ async def test_a_run_waits_until_the_threads_files_can_be_searched(
     hosted: Hosted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for a store of the assistant's, nor for ever."""
-    monkeypatch.setattr("gateway.engine.working._INDEXED_S", 0.01)
+    monkeypatch.setattr("gateway.engine.vector_stores._INDEXED_S", 0.01)
     looks = "/vector_stores/vs_[^/]+$"
     file = await hosted.upload()
     thread = (await ok(hosted.gateway, "POST", "/v1/threads", {"messages": [attaching(file)]}))["id"]
@@ -238,7 +294,7 @@ async def test_a_run_waits_until_the_threads_files_can_be_searched(
     asked = [each.path.rpartition("/")[2] for each in hosted.vendor.journal]
     assert asked[-1] == "generate"
     assert asked.count("generate") == 1
-    monkeypatch.setattr("gateway.engine.working._INDEXING_S", 0.05)
+    monkeypatch.setattr("gateway.engine.vector_stores._INDEXING_S", 0.05)
     hosted.vendor.faults.add(faults.status(200, indexing), method="GET", path=looks, times=None)
     run = await hosted.end(await ok(hosted.gateway, "POST", path, {"assistant_id": assistant}))
     assert run["status"] == "completed"

@@ -187,6 +187,30 @@ async def test_cancelling_and_outputs_go_with_the_run(replica: Replica, other: R
     assert [made["status"] for made in page.objects] == ["in_progress"]
 
 
+async def test_outputs_whose_taker_cannot_read_on_go_with_the_run(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers that the store is away, and holds nothing that it does not work on."""
+    claim = await make_waiting(other, await make_thread(other))
+    get, calls = other.runs.get, 0
+
+    async def once(thread: str, run: str) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise StoreAway("away")
+        return await get(thread, run)
+
+    monkeypatch.setattr(other.runs, "get", once)
+    with pytest.raises(StoreAway):
+        await other.runs.submit(claim.thread, claim.run, OUTPUTS, now=NOW + 10)
+    assert other.leases.held == ()
+    (taken,) = await replica.leases.sweep(now=NOW + 15)
+    assert isinstance(taken, Taken)
+    assert taken.outputs is not None
+    assert taken.outputs["tool_outputs"] == OUTPUTS
+
+
 async def test_how_often_a_run_was_taken_over_in_a_row_is_told(open_replica: OpenReplica) -> None:
     first = await open_replica()
     await make_run(first, await make_thread(first))
@@ -211,6 +235,20 @@ async def test_a_run_expires_whatever_its_replica_does(replica: Replica, other: 
     assert await other.work.write(claim) == Lost.ENDED
     assert await replica.leases.sweep(now=NOW + 10_000) == []
     await make_run(replica, id_)
+
+
+async def test_what_a_run_had_used_counts_though_nobody_goes_on_with_it(replica: Replica, other: Replica) -> None:
+    """Between two generations of one claim, too."""
+    id_ = await make_thread(other)
+    claim = await make_run(other, id_)
+    used = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    made = message("assistant", "Let me see.")
+    assert await other.work.write(claim, Change("commit", "message", made), usage=used) == Written("in_progress")
+    assert await replica.leases.sweep(now=NOW + 600) == [Expired(id_, claim.run, CONTEXT)]
+    ended = await replica.runs.get(id_, claim.run)
+    assert isinstance(ended, dict)
+    assert (ended["status"], ended["usage"]) == ("expired", used)
+    assert await listed(replica, id_) == ["hello", "Let me see."]
 
 
 async def test_a_run_that_waits_is_left_alone_until_it_expires(replica: Replica, plain: Redis) -> None:
@@ -316,3 +354,24 @@ async def until_there(write: Callable[[], Awaitable[object]]) -> None:
                 assert await write() == Written("in_progress")
                 return
             await asyncio.sleep(0.01)
+
+
+async def test_what_was_taken_over_is_told_though_the_store_goes_away_at_once(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds it works on it: else it would be renewed by one who does nothing about it."""
+    claim = await make_run(other, await make_thread(other))
+    over = await make_run(other, await make_thread(other))
+
+    async def away(*_: object) -> None:
+        raise StoreAway("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Leases, "_list", away)
+        patched.setattr(Leases, "_unlist", away)
+        taken = await replica.leases.sweep(now=NOW + 6)
+        assert {each.claim.run for each in taken if isinstance(each, Taken)} == {claim.run, over.run}
+        assert {each.run for each in replica.leases.held} == {claim.run, over.run}
+        assert await replica.leases.sweep(now=NOW + 6.5) == []  # they are held here
+        expired = await other.leases.sweep(now=NOW + 601)
+        assert {each.run for each in expired if isinstance(each, Expired)} == {claim.run, over.run}
