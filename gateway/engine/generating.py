@@ -19,6 +19,9 @@ from gateway.telemetry import Record, log
 Before = Callable[[bytes], Awaitable[None]]
 """Is told what a model will be asked, and raises GatewayError where it must not be."""
 
+_REST_S = 0.1
+"""How long the rest of an answer may take whose model has said why it ended."""
+
 
 class Generating:
     """Call it once, and `close` it. What the model says goes into `writing`, how it went into `record`."""
@@ -72,7 +75,7 @@ class Generating:
         waited for, for a moment."""
         if self._listening is not None and not self._listening.done():
             try:
-                await asyncio.wait([self._listening])
+                await asyncio.wait([self._listening], timeout=_REST_S)
             finally:
                 await end([self._listening])
 
