@@ -353,7 +353,7 @@ async def test_a_generation_outlives_a_store_that_stands_still(
     async with asyncio.timeout(10):
         await listening
     assert heard.names[-2:] == ["thread.run.completed", "done"]
-    async with gateway.sdk() as sdk:
+    async with gateway.sdk(max_retries=5) as sdk:  # so hasty a store may be thought away once more
         [message, _] = (await sdk.beta.threads.messages.list(thread)).data
         assert message.content[0].text.value == "Hm, and more"  # type: ignore[union-attr]
 
@@ -390,7 +390,7 @@ async def test_a_write_whose_answer_was_lost_is_not_done_twice(stage: Stage, mon
 
 
 def _hasty_store(settings: dict[str, Any]) -> None:
-    settings["store"]["timeout_s"] = 0.2
+    settings["store"]["timeout_s"] = 0.4
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
