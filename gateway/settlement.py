@@ -73,7 +73,7 @@ class Settlement:
         self._answer_bytes = answer_bytes
         self._clock = clock
         self._over: OrderedDict[Entry, Settling] = OrderedDict()
-        """Runs of which nothing is left to do, those that were seen last; one that is noted only now is settled so."""
+        """Runs of which nothing is left to do, those that were seen last; to settle one that is noted only now."""
         self._late: deque[NotedRun | Settling] = deque()
         self._flushing = asyncio.Lock()
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -99,7 +99,8 @@ class Settlement:
         """Count what runs used, of those that are still noted. Never raises."""
         settling = Settling(tenant, route, tuple(ended), secrets.token_hex(8), self._clock())
         for each in ended:
-            self._over[Entry(tenant, route, each.run)] = settling
+            alone = replace(settling, ended=(each,), who=secrets.token_hex(8))
+            self._over[Entry(tenant, route, each.run)] = alone
         while len(self._over) > _OVER_LIMIT:
             self._over.popitem(last=False)
         await self._finish(self._do(settling))
@@ -130,10 +131,10 @@ class Settlement:
         try:
             if isinstance(work, NotedRun):
                 await self._runs.note(work)
-                if (seen := self._over.get(work.entry)) is None:
+                # One that ended before it was noted, as a served one can: its end found nothing to settle.
+                if (settling := self._over.get(work.entry)) is None:
                     return
-                # It ended before it was noted, as a served one can: its end found nothing to settle.
-                work = replace(seen, who=secrets.token_hex(8))
+                work = settling
             for run, ended in await self._runs.settle(work):
                 self._tell(Settled(run, ended.status, ended.usage, work.at_s))
         except StoreAway:

@@ -77,10 +77,9 @@ class Machine(RuleBasedStateMachine):
         self.vendor = Vendor("openai", simulator)
         prefix = f"caching-model{next(_numbers)}"
         self.replicas = [await self.open_replica(session, prefix) for _ in range(2)]
-        self.thread = (await self.call(0, "POST", "/threads", {}))[1]["id"]
-        path = f"/threads/{self.thread}/messages"
-        self.message = (await self.call(0, "POST", path, {"role": "user", "content": "hello"}))[1]["id"]
-        self.assistant = (await self.call(0, "POST", "/assistants", {"model": "m"}))[1]["id"]
+        self.thread = await self.make("/threads", {})
+        self.message = await self.make(f"/threads/{self.thread}/messages", {"role": "user", "content": "hello"})
+        self.assistant = await self.make("/assistants", {"model": "m"})
 
     async def open_replica(self, session: aiohttp.ClientSession, prefix: str) -> Replica:
         folder = self.folder / str(next(_numbers))
@@ -107,6 +106,11 @@ class Machine(RuleBasedStateMachine):
     async def call(self, replica: int, method: str, path: str, body: Any = None) -> tuple[int, Any, str | None]:
         status, answer, headers = await self.replicas[replica].gateway.call(method, f"/v1{path}", body)
         return status, answer, headers.get("x-gateway-cache")
+
+    async def make(self, path: str, body: Any) -> str:
+        status, made, _ = await self.call(0, "POST", path, body)
+        assert status == 200, made
+        return str(made["id"])
 
     @property
     def threads(self) -> Any:

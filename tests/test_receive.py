@@ -16,10 +16,12 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from gateway.attempts import Attempts
+from gateway.phases.receive import Body, receive
 from gateway.spool import Spool
-from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit
+from tests.conftest import Dial, Events, Running, StartGateway, StartVendor, Vendor, edit, eventually
 from tests.simulators import faults
 from tests.wire import Answer, Provider, Wire, chunked, request
 
@@ -396,6 +398,25 @@ async def test_whatever_becomes_of_an_upload_its_place_is_free_again(
         assert (await wire.answer()).status == {"refused": 400, "cut": 504, "two keys": 200}[outcome]
     assert {received.digest for received in vendor.simulator.journal} == {hashlib.sha256(body).hexdigest()}
     assert (spool(gateway).held_bytes, spooled_files()) == (0, 0)
+
+
+async def test_a_caller_may_leave_before_it_is_told_to_go_on(
+    dial: Dial, gateway: Running, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is being closed while the request is looked at."""
+
+    async def receive_then(asked: web.BaseRequest, *given: Any, **more: Any) -> Body:
+        assert asked.transport is not None
+        asked.transport.close()
+        return await receive(asked, *given, **more)
+
+    monkeypatch.setattr("gateway.flow.receive", receive_then)
+    wire = await dial(gateway)
+    await wire.send(request("POST", "/v1/threads", b"", EXPECT, "Content-Type: application/json", length=40))
+    assert await wire.rest() == b""
+    await eventually(lambda: bool(events.named("request.done")))
+    assert events.named("request.done")[0]["error"] == "the caller left"
+    assert events.named("request.crashed") == []
 
 
 async def test_a_caller_may_leave_in_the_middle_of_its_upload(

@@ -12,7 +12,7 @@ from aiohttp.web_exceptions import HTTPException
 
 from gateway import codec
 from gateway.config import Limits
-from gateway.errors import GatewayError, bad_request
+from gateway.errors import BrokenOff, GatewayError, bad_request
 from gateway.operations import Operation
 from gateway.spool import Spool, SpooledFile
 
@@ -51,7 +51,7 @@ async def receive(request: web.BaseRequest, operation: Operation, *, limits: Lim
     """Read the body that `operation` takes; waits at most `limits.receive_s` for each piece.
 
     A body on a GET or DELETE has no meaning in this API and is left unread. The caller of this closes the Body.
-    Raises GatewayError 400, 408, 413, 415 or 503 (spool full).
+    Raises GatewayError 400, 408, 413, 415 or 503 (spool full), and BrokenOff when the caller left.
     """
     if operation.is_safe:
         return Body()
@@ -89,7 +89,10 @@ def _check_content_type(content_type: str | None, operation: Operation) -> None:
 async def _continue(request: web.BaseRequest) -> None:
     """curl waits for this word before it sends a large body; by now nothing speaks against the body any more."""
     if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except ConnectionError as exc:
+            raise BrokenOff("the caller left") from exc
         request.writer.output_size = 0  # an interim answer is not the answer's beginning
 
 

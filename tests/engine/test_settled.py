@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.engine.writing import Writing
+from gateway.store.connection import StoreAway
 from gateway.store.noted_runs import NotedRun, NotedRuns, Settling
 from tests.conftest import Events, eventually
 from tests.engine.conftest import Stage
@@ -25,18 +26,21 @@ async def settled(events: Events) -> dict[str, Any]:
     return event
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["told", "answer lost"])
 async def test_a_run_that_ends_before_it_is_noted_is_counted_as_soon_as_it_is(
-    stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, events: Events, monkeypatch: pytest.MonkeyPatch, is_lost: bool
 ) -> None:
     """Nobody has to look at it for that. A quick model is as quick as the note."""
-    has_ended = asyncio.Event()
+    has_ended, settled_by = asyncio.Event(), list[str]()
     settle, note = NotedRuns.settle, NotedRuns.note
 
     async def settle_then_tell(self: NotedRuns, settling: Settling) -> Any:
-        try:
-            return await settle(self, settling)
-        finally:
-            has_ended.set()
+        found = await settle(self, settling)
+        has_ended.set()
+        settled_by.append(settling.who)
+        if is_lost and len(settled_by) == 2:
+            raise StoreAway("lost")
+        return found
 
     async def note_after_the_end(self: NotedRuns, run: NotedRun) -> None:
         await has_ended.wait()
@@ -46,8 +50,12 @@ async def test_a_run_that_ends_before_it_is_noted_is_counted_as_soon_as_it_is(
     monkeypatch.setattr(NotedRuns, "note", note_after_the_end)
     thread = await stage.thread()
     run = await run_of(stage, thread)
+    if is_lost:
+        assert stage.gateway.app.settlement is not None
+        await stage.gateway.app.settlement.flush()
     told = await settled(events)
     assert (told["public_id"], told["status"], told["total_tokens"]) == (run.id, "completed", 15)
+    assert len(settled_by) == 2 + is_lost
 
 
 async def test_a_run_whose_thread_is_deleted_while_it_works_counts_what_its_model_told(
