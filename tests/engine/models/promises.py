@@ -1,6 +1,9 @@
-"""What readers of all model APIs promise of the order of their deltas: see `gateway.engine.models.generation`."""
+"""Reading an answer, and what readers of all model APIs promise of the order of their deltas: see
+`gateway.engine.models.generation`."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from gateway.engine.models.generation import (
     Annotation,
@@ -14,10 +17,20 @@ from gateway.engine.models.generation import (
     TextDelta,
     Usage,
 )
+from gateway.engine.models.model_api import ModelApi
 
 
 def make_id(index: int) -> str:
     return f"made_{index}"
+
+
+def read(api: ModelApi, pieces: Iterable[bytes]) -> list[Delta]:
+    """All that an answer says which ends in good order. Made-up ids are `made_` and the index of the call."""
+    reader = api.read(make_id)
+    deltas = [delta for piece in pieces for delta in reader.feed(piece)]
+    deltas += reader.close()
+    assert reader.is_over
+    return deltas
 
 
 def check_order(deltas: list[Delta]) -> None:

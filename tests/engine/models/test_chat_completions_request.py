@@ -29,7 +29,7 @@ from gateway.engine.models.generation import (
 )
 from gateway.engine.models.model_api import ModelApi
 from gateway.engine.models.offers import CannotCarry, Offer
-from tests.engine.models.streams import DONE, call, calls, chunk
+from tests.engine.models.chat_completions_streams import DONE, call, calls, chunk
 from tests.engine.models.values import assistant, generation, round_of, user
 from tests.values import any_text, unhurried
 

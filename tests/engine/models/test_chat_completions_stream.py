@@ -18,42 +18,25 @@ from gateway.engine.models.generation import (
     TextDelta,
 )
 from gateway.engine.models.model_api import ModelApi
+from tests.engine.models import promises
+from tests.engine.models.chat_completions_streams import (
+    DONE,
+    HELLO,
+    SAY_HELLO,
+    STOP,
+    STREAMS,
+    USED,
+    chunk,
+    event,
+    no_choices,
+    usage,
+)
 from tests.engine.models.promises import check_order, make_id
-from tests.engine.models.streams import DONE, HELLO, SAY_HELLO, STOP, STREAMS, USED, chunk, event, no_choices, usage
 from tests.values import any_json, unhurried
 
 
 def read(pieces: Iterable[bytes], dialect: ModelApi = DIALECTS["openai"]) -> list[Delta]:
-    reader = dialect.read(make_id)
-    deltas = [delta for piece in pieces for delta in reader.feed(piece)]
-    deltas += reader.close()
-    assert reader.is_over
-    return deltas
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_a_stream_is_read_as_it_is_meant(raw: bytes, deltas: list[Delta]) -> None:
-    assert read([raw]) == deltas
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_byte_by_byte_it_is_the_same(raw: bytes, deltas: list[Delta]) -> None:
-    """Characters of UTF-8 are cut too."""
-    assert read(raw[place : place + 1] for place in range(len(raw))) == deltas
-
-
-@unhurried
-@given(st.sampled_from(list(STREAMS)), st.data())
-def test_it_does_not_matter_where_it_is_cut(name: str, data: st.DataObject) -> None:
-    raw, deltas = STREAMS[name]
-    places = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    pieces = [raw[start:end] for start, end in zip([0, *places], [*places, len(raw)], strict=True)]
-    assert read(pieces) == deltas
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_what_is_promised_of_the_order_is_kept(raw: bytes, deltas: list[Delta]) -> None:
-    check_order(read([raw]))
+    return promises.read(dialect, pieces)
 
 
 _odd_delta = st.dictionaries(st.sampled_from(["content", "tool_calls", "refusal", "function_call", "role"]), any_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.engine.models import answer_reader
 from gateway.engine.models.gemini import DIALECTS
-from gateway.engine.models.generation import Delta, Failure, Finish, TextDelta
+from gateway.engine.models.generation import Failure, Finish, TextDelta
 from gateway.engine.models.model_api import Reader
+from tests.engine.models import promises
 from tests.engine.models.gemini_streams import HELLO, SAY_HELLO, STREAMS, USED, call, chunk, counts, event, text
 from tests.engine.models.promises import check_order, make_id
 from tests.values import any_json, unhurried
@@ -21,33 +22,7 @@ def reader() -> Reader:
     return DIALECTS["google"].read(make_id)
 
 
-def read(pieces: Iterable[bytes]) -> list[Delta]:
-    reading = reader()
-    deltas = [delta for piece in pieces for delta in reading.feed(piece)]
-    deltas += reading.close()
-    assert reading.is_over
-    return deltas
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_a_stream_is_read_as_it_is_meant(raw: bytes, deltas: list[Delta]) -> None:
-    assert read([raw]) == deltas
-    check_order(deltas)
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_byte_by_byte_it_is_the_same(raw: bytes, deltas: list[Delta]) -> None:
-    """Characters of UTF-8 are cut too."""
-    assert read(raw[place : place + 1] for place in range(len(raw))) == deltas
-
-
-@unhurried
-@given(st.sampled_from(list(STREAMS)), st.data())
-def test_it_does_not_matter_where_it_is_cut(name: str, data: st.DataObject) -> None:
-    raw, deltas = STREAMS[name]
-    places = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    pieces = [raw[start:end] for start, end in zip([0, *places], [*places, len(raw)], strict=True)]
-    assert read(pieces) == deltas
+read = partial(promises.read, DIALECTS["google"])
 
 
 _odd_part = st.fixed_dictionaries(

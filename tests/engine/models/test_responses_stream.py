@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.engine.models import answer_reader
-from gateway.engine.models.generation import CallBegun, Delta, Failure, TextDelta
+from gateway.engine.models.generation import CallBegun, Failure, TextDelta
 from gateway.engine.models.responses import DIALECTS
 from gateway.engine.models.responses_items import EVENTS
+from tests.engine.models import promises
 from tests.engine.models.promises import check_order, make_id
 from tests.engine.models.responses_streams import (
     CREATED,
@@ -30,34 +31,7 @@ from tests.engine.models.responses_streams import (
 )
 from tests.values import any_json, unhurried
 
-
-def read(pieces: Iterable[bytes]) -> list[Delta]:
-    reader = DIALECTS["openai"].read(make_id)
-    deltas = [delta for piece in pieces for delta in reader.feed(piece)]
-    deltas += reader.close()
-    assert reader.is_over
-    return deltas
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_a_stream_is_read_as_it_is_meant(raw: bytes, deltas: list[Delta]) -> None:
-    assert read([raw]) == deltas
-    check_order(deltas)
-
-
-@pytest.mark.parametrize(("raw", "deltas"), STREAMS.values(), ids=STREAMS)
-def test_byte_by_byte_it_is_the_same(raw: bytes, deltas: list[Delta]) -> None:
-    """Characters of UTF-8 are cut too."""
-    assert read(raw[place : place + 1] for place in range(len(raw))) == deltas
-
-
-@unhurried
-@given(st.sampled_from(list(STREAMS)), st.data())
-def test_it_does_not_matter_where_it_is_cut(name: str, data: st.DataObject) -> None:
-    raw, deltas = STREAMS[name]
-    places = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    pieces = [raw[start:end] for start, end in zip([0, *places], [*places, len(raw)], strict=True)]
-    assert read(pieces) == deltas
+read = partial(promises.read, DIALECTS["openai"])
 
 
 _kinds = st.sampled_from(["message", "function_call", "file_search_call", "code_interpreter_call", "reasoning", "x"])
