@@ -123,12 +123,7 @@ class App:
         homes = Homes(store, directory, callers.tenants, is_erased=is_erased)
         index = OwnerIndex(store, is_erased=is_erased)
         self._closing.callback(index.close)
-        await store.connect()
-        with suppress(StoreAway):  # then hashing decides until the store is back
-            await shared.switches.mirror.settle()  # of a tenant that was erased nothing must be written
-            await homes.settle()
-        store.on_return += [shared.knowing(homes.settle), shared.knowing(index.flush)]
-        shared.on_follow.append(homes.settle_new)
+        await self._meet_store(store, shared, homes, index)
         await cache.catch_up()
         await self._start_demo()
         upstreams = {name: Upstream(provider) for name, provider in config.providers.items()}
@@ -171,11 +166,24 @@ class App:
         )
         if isinstance(auditing, Auditing):
             self._open_erasing(auditing, callers, shared)
-            shared.acts.on_act.append(auditing.note_act)
-            settlement.on_settled.append(auditing.note_settled)
-            if self.reloading is not None:
-                self.reloading.on_reload.append(auditing.note_reload)
+            self._tell_trail(auditing, shared, settlement)
         await self._listen(gateway, bound)
+
+    async def _meet_store(self, store: Store, shared: Shared, homes: Homes, index: OwnerIndex) -> None:
+        """What is to be known of it before anything is written, now and each time it is back."""
+        await store.connect()
+        with suppress(StoreAway):  # then hashing decides until the store is back
+            await shared.switches.mirror.settle()  # of a tenant that was erased nothing must be written
+            await homes.settle()
+        store.on_return += [shared.knowing(homes.settle), shared.knowing(index.flush)]
+        shared.on_follow.append(homes.settle_new)
+
+    def _tell_trail(self, auditing: Auditing, shared: Shared, settlement: Settlement) -> None:
+        """What is no request and belongs into it."""
+        shared.acts.on_act.append(auditing.note_act)
+        settlement.on_settled.append(auditing.note_settled)
+        if self.reloading is not None:
+            self.reloading.on_reload.append(auditing.note_reload)
 
     def _bind(self) -> socket.socket:
         """Take the port before anything else is started: that it is in use is the commonest fault."""

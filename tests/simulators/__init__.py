@@ -2,9 +2,9 @@
 
 A vendor's module has `VENDOR`, the name of its dialect, and `SIMULATOR`, which makes a simulator of it.
 Vendors that have no Threads, only a model API, are in the module of that API, with `MODELS`: makers by name.
-`answers` is what a simulated model says, in no vendor's words; `model_simulator` what such vendors have in common.
-`threads_server` is what vendors with Threads have behind them, `base` has the simulator and its journal, `faults` the
-ways in which it can be told to fail.
+`asking` asks such a model as the engine does; `answers` is what it says, in no vendor's words; `model_simulator` is
+what all of them have in common. `threads_server` is what vendors with Threads have behind them, `base` has the
+simulator and its journal, `faults` the ways in which it can be told to fail.
 """
 
 from __future__ import annotations

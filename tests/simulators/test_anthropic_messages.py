@@ -11,7 +11,6 @@ import pytest
 
 from gateway.engine.models.anthropic_messages import DIALECTS
 from gateway.engine.models.generation import (
-    CallArguments,
     CallBegun,
     Carried,
     Delta,
@@ -41,6 +40,7 @@ from tests.simulators.anthropic_messages import (
     refuse,
     without_stop,
 )
+from tests.simulators.asking import ask, calls_in, text_in
 from tests.simulators.base import KEYS
 from tests.simulators.threads_server.server import let_others_run
 
@@ -69,37 +69,12 @@ class Engine:
         return await self.ask(Generation(model, (Message("user", (Text(text),)), *rounds), **more))
 
     async def ask(self, generation: Generation) -> list[Delta]:
-        request = API.build(generation)
-        headers = {"x-api-key": ONE, "Content-Type": "application/json", **request.headers}
-        reader = API.read("made_{}".format)
-        async with self._session.post(self._vendor.url + request.path, data=request.body, headers=headers) as response:
-            if response.status != 200:
-                return [API.failure(response.status, response.headers, await response.read(), now=0)]
-            deltas: list[Delta] = []
-            try:
-                async for piece in response.content.iter_any():
-                    deltas += reader.feed(piece)
-            except aiohttp.ClientError:
-                return deltas + reader.cut("cut")
-            return deltas + reader.close()
+        return await ask(self._session, self._vendor.url, API, generation, {"x-api-key": ONE})
 
 
 @pytest.fixture
 def engine(vendor: AnthropicMessages, session: aiohttp.ClientSession) -> Engine:
     return Engine(vendor, session)
-
-
-def text_in(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
-
-
-def calls_in(deltas: list[Delta]) -> list[tuple[str, str]]:
-    begun = {delta.index: delta.name for delta in deltas if isinstance(delta, CallBegun)}
-    told = dict.fromkeys(begun, "")
-    for delta in deltas:
-        if isinstance(delta, CallArguments):
-            told[delta.index] += delta.text
-    return [(name, told[index]) for index, name in begun.items()]
 
 
 def answered(deltas: list[Delta], *, forget: bool = False) -> Round:

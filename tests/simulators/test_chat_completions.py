@@ -15,7 +15,6 @@ from openai import AsyncOpenAI
 
 from gateway.engine.models.chat_completions import DIALECTS
 from gateway.engine.models.generation import (
-    CallArguments,
     CallBegun,
     Carried,
     Delta,
@@ -28,7 +27,6 @@ from gateway.engine.models.generation import (
     NamedTool,
     Round,
     Text,
-    TextDelta,
     ToolCall,
     ToolOutput,
     Usage,
@@ -38,6 +36,7 @@ from gateway.phases.blame import told_rest_s
 from tests.sdk import http_client
 from tests.simulators import faults
 from tests.simulators.answers import Answer, Breaks, Calls, Declines, Says, Thinks, calls, says
+from tests.simulators.asking import ask, calls_in, text_in
 from tests.simulators.base import KEYS
 from tests.simulators.chat_completions import (
     MODELS,
@@ -93,22 +92,9 @@ class Engine:
 
     async def __call__(self, text: str = "hello", *rounds: Round, **more: Any) -> list[Delta]:
         generation = Generation("m", (Message("user", (Text(text),)), *rounds), **more)
-        request = self._api.build(generation)
-        headers = {"Authorization": f"Bearer {ONE}", "api-key": ONE, "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {ONE}", "api-key": ONE}
         params = {"api-version": "2024-10-21"}
-        reader = self._api.read("made_{}".format)
-        async with self._session.post(
-            self._vendor.url + request.path, data=request.body, headers=headers, params=params
-        ) as response:
-            if response.status != 200:
-                return [self._api.failure(response.status, response.headers, await response.read(), now=0)]
-            deltas: list[Delta] = []
-            try:
-                async for piece in response.content.iter_any():
-                    deltas += reader.feed(piece)
-            except aiohttp.ClientError:
-                return deltas + reader.cut("cut")
-            return deltas + reader.close()
+        return await ask(self._session, self._vendor.url, self._api, generation, headers, params=params)
 
 
 @pytest.fixture
@@ -119,19 +105,6 @@ def engine(vendor: ChatCompletions, session: aiohttp.ClientSession) -> Engine:
 async def engine_of(name: str, start: Start, session: aiohttp.ClientSession) -> tuple[ChatCompletions, Engine]:
     vendor = await start(name)
     return vendor, Engine(vendor, session, DIALECTS.get(name, DIALECTS["openai"]))
-
-
-def text_in(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
-
-
-def calls_in(deltas: list[Delta]) -> list[tuple[str, str]]:
-    begun = {delta.index: delta.name for delta in deltas if isinstance(delta, CallBegun)}
-    told = dict.fromkeys(begun, "")
-    for delta in deltas:
-        if isinstance(delta, CallArguments):
-            told[delta.index] += delta.text
-    return [(name, told[index]) for index, name in begun.items()]
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from gateway.engine.models.generation import (
     NamedTool,
     Round,
     Text,
-    TextDelta,
     ToolCall,
     ToolOutput,
     Usage,
 )
 from tests.simulators import faults
 from tests.simulators.answers import Answer, Breaks, Calls, Says, Thinks, calls, says
+from tests.simulators.asking import ask, calls_in, text_in
 from tests.simulators.base import KEYS
 from tests.simulators.gemini import BLOCKED, REFUSALS, Gemini, as_array, refuse
 
@@ -58,33 +58,13 @@ class Engine:
 
     async def __call__(self, text: str = "hello", *rounds: Round, **more: Any) -> list[Delta]:
         turns = (Message("user", (Text(text),)), *rounds)
-        request = GOOGLE.build(Generation(self.model, more.pop("turns", turns), **more))
-        headers = {"x-goog-api-key": ONE, "Content-Type": "application/json"}
-        reader = GOOGLE.read("made_{}".format)
-        async with self._session.post(self._vendor.url + request.path, data=request.body, headers=headers) as response:
-            if response.status != 200:
-                return [GOOGLE.failure(response.status, response.headers, await response.read(), now=0)]
-            deltas: list[Delta] = []
-            try:
-                async for piece in response.content.iter_any():
-                    deltas += reader.feed(piece)
-            except aiohttp.ClientError:
-                return deltas + reader.cut("cut")
-            return deltas + reader.close()
+        generation = Generation(self.model, more.pop("turns", turns), **more)
+        return await ask(self._session, self._vendor.url, GOOGLE, generation, {"x-goog-api-key": ONE})
 
 
 @pytest.fixture
 def engine(vendor: Gemini, session: aiohttp.ClientSession) -> Engine:
     return Engine(vendor, session)
-
-
-def text_in(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
-
-
-def calls_in(deltas: list[Delta]) -> list[tuple[str, str]]:
-    begun = [delta.name for delta in deltas if isinstance(delta, CallBegun)]
-    return list(zip(begun, (delta.text for delta in deltas if isinstance(delta, CallArguments)), strict=True))
 
 
 def round_of(deltas: list[Delta], output: str = "3", *, forgets: bool = False) -> Round:

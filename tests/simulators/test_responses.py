@@ -30,7 +30,6 @@ from gateway.engine.models.generation import (
     NamedTool,
     Round,
     Text,
-    TextDelta,
     ToolCall,
     ToolOutput,
     Usage,
@@ -52,6 +51,7 @@ from tests.simulators.answers import (
     Thinks,
     says,
 )
+from tests.simulators.asking import ask, text_in
 from tests.simulators.base import KEYS
 from tests.simulators.chat_completions import REFUSALS, as_json, refuse
 from tests.simulators.responses import MODELS, Responses
@@ -100,20 +100,8 @@ class Engine:
 
     async def __call__(self, text: str = "hello", *rounds: Round, key: str = ONE, **more: Any) -> list[Delta]:
         generation = Generation("gpt-5", (Message("user", (Text(text),)), *rounds), **more)
-        request = self.api.build(generation)
-        headers = {"Authorization": f"Bearer {key}", "api-key": key, "Content-Type": "application/json"}
-        url = self._vendor.url + request.path
-        reader = self.api.read("made_{}".format)
-        async with self._session.post(url, data=request.body, headers=headers) as response:
-            if response.status != 200:
-                return [self.api.failure(response.status, response.headers, await response.read(), now=0)]
-            deltas: list[Delta] = []
-            try:
-                async for piece in response.content.iter_any():
-                    deltas += reader.feed(piece)
-            except aiohttp.ClientError:
-                return deltas + reader.cut("cut")
-            deltas += reader.close()
+        headers = {"Authorization": f"Bearer {key}", "api-key": key}
+        deltas = await ask(self._session, self._vendor.url, self.api, generation, headers)
         check_order(deltas)
         return deltas
 
@@ -121,10 +109,6 @@ class Engine:
 @pytest.fixture
 def engine(vendor: Responses, session: aiohttp.ClientSession) -> Engine:
     return Engine(vendor, session)
-
-
-def text_in(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
 
 
 def calls_in(deltas: list[Delta]) -> list[ToolCall]:
